@@ -1,0 +1,1 @@
+//! The relay: pure machines, and the one loop that moves bytes.
