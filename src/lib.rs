@@ -3,19 +3,3 @@
 pub mod types;
 
 pub mod telemetry;
-
-pub mod wire;
-
-pub mod net;
-
-pub mod config;
-
-pub mod server;
-
-pub mod pool;
-
-pub mod session;
-
-pub mod admin;
-
-pub mod app;

@@ -1,10 +1,3 @@
-//! The `pglifeguard` binary: arguments in, exit code out.
+//! The binary.
 
-use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-fn main() -> ExitCode {
-    pglifeguard::app::cli::main()
-}
+fn main() {}

@@ -7,5 +7,5 @@ pub mod time;
 
 pub use ids::{ClientId, Endpoint, Host, PoolKey, ServerId};
 pub use secret::Secret;
-pub use size::ByteSize;
+pub use size::{ByteSize, parse_size};
 pub use time::parse_duration;

@@ -1,3 +1,0 @@
-//! Servers at rest: who may have one, who waits, when one is opened or closed.
-
-pub mod stats;

@@ -1,4 +1,0 @@
-//! A client's life from the first byte to the last: handshake, login, relay.
-
-pub mod registry;
-pub mod relay;

@@ -1,1 +1,0 @@
-//! The relay: pure machines, and the one loop that moves bytes.

@@ -1,0 +1,9 @@
+//! Servers: connections to PostgreSQL.
+
+use tracing::warn;
+
+/// A server answered `connect_query` with an error. The connection is used all the same.
+pub fn connect_query_failed(message: Option<&[u8]>) {
+    let message = String::from_utf8_lossy(message.unwrap_or(b"no message"));
+    warn!("connect_query failed: {message}");
+}

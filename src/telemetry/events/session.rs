@@ -1,0 +1,108 @@
+//! Clients: connections, logins, errors, cancel requests. What happens per query is counted by the pools instead.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::{count, count_by, zero};
+use crate::telemetry::labels::{CancelOutcome, CloseReason, LoginRefusal, sqlstate_class};
+use crate::telemetry::log::{CONNECTIONS, DISCONNECTIONS, POOLER_ERRORS};
+use crate::telemetry::names::{
+    CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS,
+    PROTOCOL_VIOLATIONS, SERVER_ERRORS,
+};
+
+pub(super) fn begin_at_zero() {
+    for metric in [CLIENT_CONNECTIONS, PROTOCOL_VIOLATIONS] {
+        metrics::counter!(metric.name).increment(0);
+    }
+    ["off", "on"].into_iter().for_each(|tls| zero(LOGINS, "tls", tls));
+    LoginRefusal::ALL.iter().for_each(|reason| zero(LOGIN_REFUSALS, "reason", reason.as_str()));
+    CloseReason::ALL.iter().for_each(|reason| zero(CLIENT_DISCONNECTIONS, "reason", reason.as_str()));
+    CancelOutcome::ALL.iter().for_each(|outcome| zero(CANCEL_REQUESTS, "outcome", outcome.as_str()));
+}
+
+/// A connection was accepted.
+pub fn client_connected() {
+    count(CLIENT_CONNECTIONS);
+    debug!(target: CONNECTIONS, "client connected");
+}
+
+/// A login succeeded.
+pub fn login_succeeded(database: &str, user: &str, tls: bool, client: &dyn Display) {
+    count_by(LOGINS, "tls", if tls { "on" } else { "off" });
+    info!(target: CONNECTIONS, db = database, user, tls, %client, "client logged in");
+}
+
+/// A login was refused. `wants` is the user and the database, where the client came to say so.
+pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, client: &dyn Display) {
+    count_by(LOGIN_REFUSALS, "reason", reason.as_str());
+    let (user, db) = wants.unwrap_or(("(nouser)", "(nodb)"));
+    info!(target: CONNECTIONS, reason = reason.as_str(), db, user, %client, "login refused");
+}
+
+/// A client's connection ended, `age` after it was accepted.
+pub fn client_closed(reason: CloseReason, age: Duration) {
+    count_by(CLIENT_DISCONNECTIONS, "reason", reason.as_str());
+    info!(target: DISCONNECTIONS, "closing because: {reason} (age={}s)", age.as_secs());
+}
+
+/// An error of our own was sent to a client. `code` is its SQLSTATE.
+pub fn error_sent(code: [u8; 5], message: &str) {
+    count_by(ERRORS_SENT, "class", sqlstate_class([code[0], code[1]]));
+    let code = std::str::from_utf8(&code).unwrap_or("?????");
+    warn!(target: POOLER_ERRORS, code, "pooler error: {message}");
+}
+
+/// A server's error passed through to a client. `class` is the first two bytes of its SQLSTATE.
+pub fn server_error_seen(class: [u8; 2]) {
+    count_by(SERVER_ERRORS, "class", sqlstate_class(class));
+}
+
+/// A cancel request came to its end.
+pub fn cancel_received(outcome: CancelOutcome) {
+    count_by(CANCEL_REQUESTS, "outcome", outcome.as_str());
+    debug!(outcome = outcome.as_str(), "cancel request");
+}
+
+/// A client sent what the protocol does not allow. `what` says what was expected, never what was sent.
+pub fn protocol_violation(what: &dyn Display) {
+    count(PROTOCOL_VIOLATIONS);
+    warn!(target: POOLER_ERRORS, "protocol violation: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::telemetry::describe_all;
+
+    #[test]
+    fn events_count_under_closed_labels_and_begin_at_zero() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            describe_all();
+            login_succeeded("app", "alice", true, &"unix(1)");
+            login_refused(LoginRefusal::Authentication, Some(("alice", "app")), &"unix(1)");
+            error_sent(*b"08P01", "broken");
+            error_sent([0xff; 5], "broken");
+            client_closed(CloseReason::ClientLeft, Duration::from_secs(3));
+        });
+        let text = recorder.handle().render();
+        for line in [
+            "# HELP pglifeguard_logins_total Logins that succeeded.",
+            "pglifeguard_logins_total{tls=\"on\"} 1",
+            "pglifeguard_logins_total{tls=\"off\"} 0",
+            "pglifeguard_login_refusals_total{reason=\"authentication\"} 1",
+            "pglifeguard_login_refusals_total{reason=\"shutting_down\"} 0",
+            "pglifeguard_errors_sent_total{class=\"08\"} 1",
+            "pglifeguard_errors_sent_total{class=\"other\"} 1",
+            "pglifeguard_client_disconnections_total{reason=\"client_left\"} 1",
+            "pglifeguard_client_connections_total 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+}
