@@ -3,3 +3,5 @@
 pub mod types;
 
 pub mod telemetry;
+
+pub mod wire;
