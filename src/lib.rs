@@ -5,3 +5,5 @@ pub mod types;
 pub mod telemetry;
 
 pub mod wire;
+
+pub mod net;
