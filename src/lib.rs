@@ -7,3 +7,5 @@ pub mod telemetry;
 pub mod wire;
 
 pub mod net;
+
+pub mod config;

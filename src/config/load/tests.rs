@@ -1,0 +1,84 @@
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::resolve::METRICS_LISTEN;
+
+/// A directory with files.
+fn dir(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).expect("written");
+    }
+    dir
+}
+
+const BASE: &str = "[pooler]\nauth_file = 'users.txt'\n[databases.app]\nhost = 'h'\n";
+
+#[test]
+fn files_are_found_beside_the_configuration() {
+    let dir = dir(&[("pooler.toml", BASE), ("users.txt", "\"a\" \"b\"\nbroken\n")]);
+    let loaded = load(&dir.path().join("pooler.toml")).expect("a good configuration");
+    assert_eq!(loaded.config.userlist.len(), 1);
+    assert!(loaded.warnings.len() == 1 && loaded.warnings[0].file.ends_with("users.txt"), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn a_missing_user_list_is_a_warning_and_a_missing_configuration_a_mistake() {
+    let dir = dir(&[("pooler.toml", BASE)]);
+    let loaded = load(&dir.path().join("pooler.toml")).expect("a good configuration");
+    assert!(loaded.config.userlist.is_empty());
+    assert!(loaded.warnings[0].text.starts_with("can't read it"), "{:?}", loaded.warnings);
+    let complaints = load(&dir.path().join("none.toml")).expect_err("there is no such file");
+    assert!(complaints.len() == 1 && complaints[0].place.is_none(), "{complaints:?}");
+}
+
+#[test]
+fn what_is_not_utf8_is_located() {
+    let dir = dir(&[]);
+    let path = dir.path().join("pooler.toml");
+    fs::write(&path, b"[pooler]\n# \xff\n").expect("written");
+    let complaints = load(&path).expect_err("not UTF-8");
+    assert_eq!(complaints[0].place.map(|place| (place.line, place.column)), Some((2, 3)));
+}
+
+#[test]
+fn a_reload_tells_what_changed_and_a_wrong_one_changes_nothing() {
+    let dir = dir(&[("pooler.toml", BASE), ("users.txt", "\"a\" \"b\"\n")]);
+    let path = dir.path().join("pooler.toml");
+    let running = load(&path).expect("a good configuration").config;
+    assert!(reload(&path, &running).expect("a good configuration").changes.is_empty());
+
+    let new =
+        "[pooler]\nauth_file = 'users.txt'\nlisten_port = 1\nquery_timeout = 1\n[metrics]\nlisten = '127.0.0.1:1'\n";
+    fs::write(&path, new).expect("written");
+    fs::write(dir.path().join("users.txt"), "\"a\" \"c\"\n").expect("written");
+    let reloaded = reload(&path, &running).expect("a good configuration");
+    let expected = Changes {
+        settings: vec!["query_timeout"],
+        needs_restart: vec!["listen_port", METRICS_LISTEN],
+        databases_removed: vec!["app".into()],
+        users_changed: vec!["a".into()],
+        ..Changes::default()
+    };
+    assert_eq!(reloaded.changes, expected);
+    assert_eq!(reloaded.config.pooler.listen_port, 6432);
+
+    fs::write(&path, "[pooler]\nlisten_prt = 1\n").expect("written");
+    assert_eq!(reload(&path, &running).expect_err("an unknown setting").len(), 1);
+}
+
+#[test]
+fn new_contents_of_a_tls_file_are_noticed() {
+    let text = "[pooler]\nclient_tls_sslmode = 'require'\nclient_tls_key_file = 'k'\nclient_tls_cert_file = 'c'\nserver_tls_ca_file = 'ca'\n";
+    let dir = dir(&[("pooler.toml", text), ("k", "1"), ("c", "1"), ("ca", "1")]);
+    let path = dir.path().join("pooler.toml");
+    let running = load(&path).expect("a good configuration").config;
+    for (file, client_tls, server_tls) in [("k", true, false), ("c", true, false), ("ca", false, true)] {
+        fs::write(dir.path().join(file), "2").expect("written");
+        let changes = reload(&path, &running).expect("a good configuration").changes;
+        assert_eq!((changes.client_tls, changes.server_tls), (client_tls, server_tls), "{file}");
+        fs::write(dir.path().join(file), "1").expect("written");
+    }
+    fs::remove_file(dir.path().join("ca")).expect("removed");
+    assert_eq!(reload(&path, &running).expect_err("a file is missing").len(), 1);
+}
