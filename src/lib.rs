@@ -9,3 +9,5 @@ pub mod wire;
 pub mod net;
 
 pub mod config;
+
+pub mod server;

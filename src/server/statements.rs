@@ -1,0 +1,91 @@
+//! Statements prepared on one server, least recently used first out.
+
+use lru::LruCache;
+
+/// Names a statement across all clients and servers: the same text and parameter types have the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StatementId(pub u64);
+
+/// What this server has prepared under our names.
+#[derive(Debug)]
+pub struct Statements {
+    known: LruCache<StatementId, (), foldhash::fast::RandomState>,
+    capacity: usize,
+}
+
+impl Statements {
+    /// Room for `capacity` statements, but at least for the one in use.
+    pub fn new(capacity: u32) -> Self {
+        let known = LruCache::unbounded_with_hasher(foldhash::fast::RandomState::default());
+        Self { known, capacity: capacity.max(1) as usize }
+    }
+
+    /// Whether `id` is prepared here; counts as a use.
+    pub fn touch(&mut self, id: StatementId) -> bool {
+        self.known.get(&id).is_some()
+    }
+
+    /// Notes that `id` is prepared here. Never forgets another: that is for [`Statements::evict`].
+    pub fn insert(&mut self, id: StatementId) {
+        self.known.put(id, ());
+    }
+
+    /// Forgets the one that must be closed to stay within capacity, and returns it.
+    pub fn evict(&mut self) -> Option<StatementId> {
+        if self.known.len() <= self.capacity {
+            return None;
+        }
+        self.known.pop_lru().map(|(id, ())| id)
+    }
+
+    /// Forgets `id`: its Parse failed, or it was closed. Returns whether it was here.
+    pub fn remove(&mut self, id: StatementId) -> bool {
+        self.known.pop(&id).is_some()
+    }
+
+    /// Forgets all: DISCARD ALL or DEALLOCATE ALL ran.
+    pub fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// How many are prepared here.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// All of them, most recently used first.
+    pub fn iter(&self) -> impl Iterator<Item = StatementId> {
+        self.known.iter().map(|(id, ())| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let mut statements = Statements::new(2);
+        statements.insert(StatementId(1));
+        statements.insert(StatementId(2));
+        assert_eq!(statements.evict(), None);
+        assert!(statements.touch(StatementId(1)));
+        statements.insert(StatementId(3));
+        assert_eq!(statements.evict(), Some(StatementId(2)));
+        assert_eq!(statements.evict(), None);
+        assert_eq!(statements.iter().collect::<Vec<_>>(), [StatementId(3), StatementId(1)]);
+        assert!(statements.remove(StatementId(1)) && !statements.remove(StatementId(1)));
+    }
+
+    #[test]
+    fn the_one_in_use_stays_even_where_there_is_no_room() {
+        let mut statements = Statements::new(0);
+        statements.insert(StatementId(1));
+        assert_eq!(statements.evict(), None);
+    }
+}
