@@ -11,3 +11,5 @@ pub mod net;
 pub mod config;
 
 pub mod server;
+
+pub mod pool;

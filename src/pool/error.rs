@@ -1,0 +1,139 @@
+//! Why a client got no server, in words for the client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::wire::error::{ClientError, ErrorReply, Severity, SqlState};
+
+/// Why a client got no server. In all cases nothing was sent to one, so the request may be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AcquireError {
+    /// `query_wait_timeout`.
+    #[error("query_wait_timeout")]
+    TimedOut {
+        /// How long it waited.
+        waited: Duration,
+        /// What it waited for.
+        cause: WaitCause,
+    },
+    /// The server refused the login of the pool's connections: its own words and SQLSTATE.
+    #[error("{}", .0.message)]
+    Refused(Arc<ErrorReply>),
+    /// The pool has no server, and its last login failed a moment ago.
+    #[error("server login has been failing, cached error: {cached} (server_login_retry)")]
+    LoginFailing {
+        /// What the last login failed of.
+        cached: Arc<str>,
+    },
+    /// A reload removed the database.
+    #[error("database removed")]
+    DatabaseRemoved,
+    /// KILL.
+    #[error("database removed")]
+    Killed,
+    /// A reload changed where or how the database is reached, and this pool is no longer.
+    #[error("database configuration changed")]
+    DatabaseChanged,
+    /// The pooler ends.
+    #[error("server shutting down")]
+    ShuttingDown,
+}
+
+/// Why nothing came while a client waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitCause {
+    /// All servers were used by others.
+    AllBusy {
+        /// How many servers the pool has.
+        servers: u32,
+    },
+    /// An operator paused the database or the pooler.
+    Paused,
+    /// No connection could be opened.
+    Unreachable(Arc<str>),
+    /// `max_db_connections`, `max_user_connections` or `max_node_connections`.
+    Limited(&'static str),
+}
+
+impl ClientError for AcquireError {
+    fn reply(&self) -> ErrorReply {
+        let fatal = |code| ErrorReply::fatal(code, self.to_string());
+        match self {
+            Self::TimedOut { waited, cause } => timed_out(fatal(SqlState::QUERY_CANCELED), *waited, cause),
+            // It ends the client's connection, whatever the server said of its own.
+            Self::Refused(reply) => ErrorReply { severity: Severity::Fatal, ..(**reply).clone() },
+            Self::LoginFailing { .. } => fatal(SqlState::CONNECTION_FAILURE)
+                .hint("The database server can't be reached or refuses logins. Its log and the pooler's say why."),
+            Self::DatabaseRemoved | Self::Killed => fatal(SqlState::ADMIN_SHUTDOWN)
+                .detail("The database was taken out of service by an operator while this client waited for a server."),
+            Self::DatabaseChanged => {
+                fatal(SqlState::ADMIN_SHUTDOWN).hint("Connect again: the database is now reached in another way.")
+            }
+            Self::ShuttingDown => fatal(SqlState::ADMIN_SHUTDOWN),
+        }
+    }
+}
+
+fn timed_out(reply: ErrorReply, waited: Duration, cause: &WaitCause) -> ErrorReply {
+    let waited = format!("The client waited {:.1} s for a server.", waited.as_secs_f64());
+    match cause {
+        WaitCause::AllBusy { servers } => reply
+            .detail(format!("{waited} All {servers} server connections of its pool were in use."))
+            .hint("Look for long or idle transactions, or raise pool_size (SHOW POOLS, SHOW SERVERS)."),
+        WaitCause::Paused => {
+            reply.detail(format!("{waited} The database is paused.")).hint("An operator ends that with RESUME.")
+        }
+        WaitCause::Unreachable(text) => {
+            reply.detail(format!("{waited} None could be connected to; the last error was: {text}"))
+        }
+        WaitCause::Limited(setting) => {
+            reply.detail(format!("{waited} Its pool may open no more: {setting} is reached."))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_read_the_words_that_users_of_pgbouncer_know() {
+        let refusal = Arc::new(ErrorReply::error(SqlState::INVALID_PASSWORD, "password authentication failed"));
+        for (error, code, message) in [
+            (
+                AcquireError::TimedOut { waited: Duration::from_secs(2), cause: WaitCause::Paused },
+                "57014",
+                "query_wait_timeout",
+            ),
+            (AcquireError::Refused(refusal), "28P01", "password authentication failed"),
+            (
+                AcquireError::LoginFailing { cached: "connect failed".into() },
+                "08006",
+                "server login has been failing, cached error: connect failed (server_login_retry)",
+            ),
+            (AcquireError::DatabaseRemoved, "57P01", "database removed"),
+            (AcquireError::Killed, "57P01", "database removed"),
+            (AcquireError::DatabaseChanged, "57P01", "database configuration changed"),
+            (AcquireError::ShuttingDown, "57P01", "server shutting down"),
+        ] {
+            let reply = error.reply();
+            assert_eq!((reply.code.as_str(), &*reply.message), (code, message));
+            assert_eq!(reply.severity, Severity::Fatal, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_waited_in_vain_is_told_for_what() {
+        for (cause, words) in [
+            (WaitCause::AllBusy { servers: 3 }, "All 3 server connections"),
+            (WaitCause::Unreachable("connection refused".into()), "the last error was: connection refused"),
+            (WaitCause::Limited("max_db_connections"), "max_db_connections is reached"),
+        ] {
+            let reply = AcquireError::TimedOut { waited: Duration::from_millis(1500), cause }.reply();
+            let detail = reply.detail.expect("a detail");
+            assert!(detail.contains("waited 1.5 s") && detail.contains(words), "{detail}");
+        }
+    }
+}

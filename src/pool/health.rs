@@ -1,0 +1,167 @@
+//! Whether logins to a pool's server succeed, and when the next may be tried. While they fail, one connection
+//! probes: nobody else tries, and the pauses between probes double.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How many logins of one pool may be under way while they succeed. A login costs the server a process and a key
+/// derivation, some 5 to 10 ms of CPU: four keep several of its cores busy and fill a pool of 25 in seven rounds,
+/// and what the first four serve in that time need not be opened at all.
+const LOGINS_AT_ONCE: u32 = 4;
+
+/// The pause after the first failure; doubles with each, up to `server_login_retry`.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the last logins tell.
+#[derive(Debug, Clone)]
+pub enum Health {
+    /// Nobody has tried yet: the first login is a probe.
+    Unproven,
+    /// The last login succeeded.
+    Well,
+    /// The last login failed.
+    Failing(Failing),
+}
+
+/// A server that can't be logged in to.
+#[derive(Debug, Clone)]
+pub struct Failing {
+    attempts: u32,
+    /// How many hosts the list has: less failures than that prove nothing.
+    hosts: u32,
+    failed_at: Instant,
+    retry_at: Instant,
+    text: Arc<str>,
+    /// What failed may be cured by now.
+    in_doubt: bool,
+}
+
+impl Health {
+    /// How many logins may be under way now.
+    pub fn logins_at_once(&self, now: Instant) -> u32 {
+        match self {
+            Self::Unproven => 1,
+            Self::Well => LOGINS_AT_ONCE,
+            Self::Failing(failing) => u32::from(now >= failing.retry_at),
+        }
+    }
+
+    /// A login failed with `text`. `hosts`: how many a list has; the pause comes after all of them failed.
+    /// Failures of logins that were begun side by side count once.
+    pub fn failed(&mut self, text: Arc<str>, now: Instant, longest_pause: Duration, hosts: u32) {
+        let attempts = match self {
+            Self::Failing(failing) if now < failing.retry_at => {
+                failing.text = text;
+                return;
+            }
+            Self::Failing(failing) => failing.attempts.saturating_add(1),
+            _ => 1,
+        };
+        let hosts = hosts.max(1);
+        let pause = if attempts.is_multiple_of(hosts) {
+            let doublings = (attempts / hosts - 1).min(20);
+            FIRST_PAUSE.saturating_mul(1 << doublings).min(longest_pause)
+        } else {
+            Duration::ZERO
+        };
+        let in_doubt = false;
+        *self = Self::Failing(Failing { attempts, hosts, failed_at: now, retry_at: now + pause, text, in_doubt });
+    }
+
+    /// A login succeeded.
+    pub fn succeeded(&mut self) {
+        *self = Self::Well;
+    }
+
+    /// Something changed that may have cured it (settings, RESUME, a key learned): probe at once, and have clients
+    /// wait for what comes of it.
+    pub fn probe_now(&mut self, now: Instant) {
+        if let Self::Failing(failing) = self {
+            failing.retry_at = failing.retry_at.min(now);
+            failing.attempts = 0;
+            failing.in_doubt = true;
+        }
+    }
+
+    /// When the next probe may start; `None` while all is well.
+    pub fn retry_at(&self) -> Option<Instant> {
+        match self {
+            Self::Failing(failing) => Some(failing.retry_at),
+            _ => None,
+        }
+    }
+
+    /// The last failure's words.
+    pub fn last_error(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Failing(failing) => Some(&failing.text),
+            _ => None,
+        }
+    }
+
+    /// The last failure's words, if it is not older than `server_login_retry`, and no host of a list is left untried.
+    pub fn recent_error(&self, now: Instant, login_retry: Duration) -> Option<&Arc<str>> {
+        match self {
+            Self::Failing(failing) if !failing.in_doubt => {
+                let recent = now.saturating_duration_since(failing.failed_at) < login_retry;
+                (recent && failing.attempts >= failing.hosts).then_some(&failing.text)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(15);
+
+    fn pauses(hosts: u32, count: usize) -> Vec<u128> {
+        let mut health = Health::Unproven;
+        let mut now = Instant::now();
+        let mut seen = Vec::new();
+        for _ in 0..count {
+            health.failed("down".into(), now, LONGEST, hosts);
+            let retry_at = health.retry_at().expect("it failed");
+            seen.push((retry_at - now).as_millis());
+            now = retry_at;
+        }
+        seen
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_a_list_is_walked_without() {
+        assert_eq!(pauses(1, 11), [50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000]);
+        assert_eq!(pauses(3, 7), [0, 0, 50, 0, 0, 100, 0]);
+    }
+
+    #[test]
+    fn a_list_is_hopeless_only_when_each_of_its_hosts_has_failed() {
+        let now = Instant::now();
+        let mut health = Health::Well;
+        health.failed("one is down".into(), now, LONGEST, 2);
+        assert_eq!(health.recent_error(now, LONGEST), None);
+        health.failed("two is down".into(), now, LONGEST, 2);
+        assert_eq!(health.recent_error(now, LONGEST).map(|text| &**text), Some("two is down"));
+    }
+
+    #[test]
+    fn one_probes_until_a_login_succeeds() {
+        let now = Instant::now();
+        let mut health = Health::Unproven;
+        assert_eq!(health.logins_at_once(now), 1);
+        health.succeeded();
+        assert_eq!(health.logins_at_once(now), LOGINS_AT_ONCE);
+        health.failed("down".into(), now, LONGEST, 1);
+        health.failed("down too".into(), now, LONGEST, 1);
+        assert_eq!(health.logins_at_once(now), 0);
+        assert_eq!(health.logins_at_once(now + FIRST_PAUSE), 1, "the second of the same burst did not count");
+        assert_eq!(health.recent_error(now, LONGEST).map(|text| &**text), Some("down too"));
+        assert_eq!(health.recent_error(now + LONGEST, LONGEST), None);
+        health.probe_now(now);
+        assert_eq!((health.logins_at_once(now), health.recent_error(now, LONGEST)), (1, None), "it may be cured");
+        health.failed("down still".into(), now, LONGEST, 1);
+        assert_eq!(health.recent_error(now, LONGEST).map(|text| &**text), Some("down still"));
+    }
+}

@@ -1,0 +1,292 @@
+//! The task of one pool: performs the logins that its machine asks for, runs checks and resets, and looks at the
+//! clock. It owns every task of the pool, and ends with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep_until, timeout};
+
+use super::connector::{DialError, DialRequest, Dialing};
+use super::limits::{Ask, Caps, Claim, Scarce};
+use super::permits::Permit;
+use super::places::Slot;
+use super::pool::{Asks, Pool, Record};
+use super::registry::Registry;
+use super::state::Wants;
+use super::{janitor, now};
+use crate::config::model::PoolSettings;
+use crate::server::{Server, simple};
+use crate::telemetry::events::pool as events;
+use crate::types::{Endpoint, ServerId};
+
+/// How often servers at rest are looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Keeps a pool until it ends.
+pub(super) async fn keep(pool: Arc<Pool>, registry: Arc<Registry>) {
+    let mut keeper =
+        Keeper { pool, registry, tasks: JoinSet::new(), logins: Vec::new(), next_round: now(), asked_to_yield: false };
+    while let Some(wakes) = keeper.turn(now()) {
+        let wake = keeper.pool.wake().clone();
+        tokio::select! {
+            () = wake.notified() => {}
+            // Tasks tell the pool themselves how they ended, even if they panic.
+            Some(_) = keeper.tasks.join_next(), if !keeper.tasks.is_empty() => {}
+            () = sleep(wakes) => {}
+        }
+    }
+    keeper.end().await;
+}
+
+async fn sleep(until: Option<Instant>) {
+    match until {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Keeper {
+    pool: Arc<Pool>,
+    registry: Arc<Registry>,
+    tasks: JoinSet<()>,
+    /// Logins under way, each with its generation.
+    logins: Vec<(AbortHandle, u64)>,
+    next_round: Instant,
+    /// A server of another pool is to be closed for us when it comes back.
+    asked_to_yield: bool,
+}
+
+impl Keeper {
+    /// Does what there is to do. Returns when to look again; `None`: the pool has ended.
+    fn turn(&mut self, now: Instant) -> Option<Option<Instant>> {
+        let round = now >= self.next_round;
+        if round {
+            self.next_round = now + ROUND;
+        }
+        let jobs = self.pool.kept(now, |inner, deeds| {
+            inner.state.on_time(now, deeds);
+            if round {
+                janitor::sweep(inner, deeds);
+            }
+            std::mem::take(&mut inner.jobs)
+        });
+        for job in jobs {
+            self.tasks.spawn(job);
+        }
+        self.drop_logins();
+        self.open(now);
+        self.plan(now)
+    }
+
+    fn plan(&self, now: Instant) -> Option<Option<Instant>> {
+        let mut inner = self.pool.lock();
+        if inner.state.ended().is_some() {
+            return None;
+        }
+        let looks_after = inner.state.counts().connected() > 0 || inner.keeper_asks != Asks::Nobody;
+        let round = looks_after.then_some(self.next_round.max(now));
+        inner.keeper_wakes = [round, inner.state.next_wake(now)].into_iter().flatten().min();
+        // Jobs that came meanwhile have left a notification behind.
+        Some(inner.keeper_wakes)
+    }
+
+    /// Gives up logins whose servers would be closed at once.
+    fn drop_logins(&mut self) {
+        let inner = self.pool.lock();
+        let (current, paused) = (inner.state.generation(), inner.state.gate().is_paused());
+        drop(inner);
+        self.logins.retain(|(login, generation)| {
+            if *generation != current || paused {
+                login.abort();
+            }
+            !login.is_finished()
+        });
+    }
+
+    fn open(&mut self, now: Instant) {
+        loop {
+            let mut inner = self.pool.lock();
+            let wants = inner.state.wants(now);
+            let database = inner.target.database.clone();
+            let endpoint = wants.and_then(|_| inner.turns.choose(&database));
+            drop(inner);
+            let (Some(wants), Some(endpoint)) = (wants, endpoint) else {
+                self.stop_asking();
+                return;
+            };
+            match self.permit(&wants, Arc::new(endpoint)) {
+                Ok(permit) => self.begin(permit, &wants),
+                Err(scarce) => {
+                    let mut inner = self.pool.lock();
+                    inner.keeper_asks = Asks::of(Some(&wants));
+                    inner.state.set_limited(Some(scarce.setting()));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn stop_asking(&mut self) {
+        let mut inner = self.pool.lock();
+        let asked = std::mem::replace(&mut inner.keeper_asks, Asks::Nobody);
+        inner.state.set_limited(None);
+        drop(inner);
+        if asked != Asks::Nobody {
+            self.registry.permits().withdraw(self.pool.id());
+        }
+        self.asked_to_yield = false;
+    }
+
+    /// A place for one more server; one that rests in another pool makes room for it.
+    fn permit(&mut self, wants: &Wants, node: Arc<Endpoint>) -> Result<Permit, Scarce> {
+        let key = self.pool.key();
+        let claim = Claim { database: key.database.clone(), user: key.user.clone(), node };
+        let ask = Ask {
+            pool: self.pool.id(),
+            caps: caps(&self.pool.settings()),
+            since: wants.waiting_since,
+            handle: self.pool.wake().clone(),
+            claim,
+        };
+        let permits = self.registry.permits();
+        let scarce = match permits.ask(ask.clone()) {
+            Err(scarce) if wants.waiting_since.is_some() => scarce,
+            answer => return answer,
+        };
+        if self.registry.evict(scarce, &ask.claim, self.pool.id()) {
+            return permits.ask(ask);
+        }
+        if wants.starving && !self.asked_to_yield {
+            self.asked_to_yield = self.registry.ask_to_yield(scarce, &ask.claim, self.pool.id());
+        }
+        Err(scarce)
+    }
+
+    fn begin(&mut self, permit: Permit, wants: &Wants) {
+        self.stop_asking();
+        let id = self.registry.next_server_id();
+        let endpoint = permit.claim().node.clone();
+        let settings = self.pool.settings();
+        let (slot, request) = {
+            let mut inner = self.pool.lock();
+            let slot = inner.state.begin_login();
+            let record = Record { id, permit, begun_at: SystemTime::now(), shared: None };
+            inner.put(slot, record);
+            let request = DialRequest {
+                key: self.pool.key().clone(),
+                id,
+                endpoint: endpoint.clone(),
+                dbname: inner.target.dbname.clone(),
+                database: inner.target.database.clone(),
+                credential: inner.target.credential.clone(),
+                generation: inner.state.generation(),
+                settings: settings.clone(),
+            };
+            (slot, request)
+        };
+        if wants.from_reserve {
+            events::reserve_taken(self.pool.key());
+        }
+        let login = Login { pool: self.pool.clone(), slot, id, endpoint, done: false };
+        let generation = request.generation;
+        let connect_query = request.database.connect_query.clone();
+        let dialing = self.registry.dial(request);
+        let task = self.tasks.spawn(log_in(login, dialing, connect_query, settings));
+        self.logins.push((task, generation));
+    }
+
+    async fn end(mut self) {
+        self.registry.permits().withdraw(self.pool.id());
+        self.tasks.shutdown().await;
+        // Jobs that nobody began: the servers in them are closed.
+        drop(std::mem::take(&mut self.pool.lock().jobs));
+    }
+}
+
+fn caps(settings: &PoolSettings) -> Caps {
+    Caps {
+        database: settings.max_db_connections,
+        user: settings.max_user_connections,
+        node: settings.max_node_connections,
+    }
+}
+
+async fn log_in(login: Login, dialing: Dialing, connect_query: Option<String>, settings: Arc<PoolSettings>) {
+    let limit = settings.server_connect_timeout;
+    let dialed = match limit {
+        Some(limit) => timeout(limit, dialing)
+            .await
+            .unwrap_or_else(|_| Err(DialError::Unreachable { text: "connect timeout".into() })),
+        None => dialing.await,
+    };
+    match dialed {
+        Ok(mut server) => {
+            let welcome = server.params.clone();
+            if let Some(query) = connect_query
+                && let Err(error) = simple::run(&mut server, &query, limit).await
+            {
+                events::connect_query_failed(login.pool.key(), login.id, &error);
+                if !matches!(error, simple::SimpleError::Refused(_)) {
+                    return login.failed(DialError::Unreachable { text: format!("connect_query failed: {error}") });
+                }
+            }
+            login.succeeded(server, welcome);
+        }
+        Err(error) => login.failed(error),
+    }
+}
+
+/// A login under way; dropping it gives it up.
+struct Login {
+    pool: Arc<Pool>,
+    slot: Slot,
+    id: ServerId,
+    endpoint: Arc<Endpoint>,
+    done: bool,
+}
+
+impl Login {
+    fn succeeded(mut self, server: Box<Server>, welcome: crate::wire::params::ParamSet) {
+        self.done = true;
+        events::server_opened(self.pool.key(), self.id, &self.endpoint);
+        let now = now();
+        self.pool.event(now, |inner, deeds| {
+            if let Some(Some(record)) = inner.records.get_mut(self.slot.index()) {
+                record.shared = Some(server.shared.clone());
+            }
+            if server.generation == inner.state.generation() {
+                inner.welcome = Some(welcome);
+            }
+            inner.state.opened(self.slot, server, now, deeds);
+        });
+    }
+
+    fn failed(mut self, error: DialError) {
+        self.done = true;
+        let refused = matches!(error, DialError::Refused { .. });
+        let failure = error.failure();
+        events::login_failed(self.pool.key(), &self.endpoint, refused, &failure);
+        let now = now();
+        let record = self.pool.event(now, |inner, deeds| {
+            let database = inner.target.database.clone();
+            inner.turns.failed(&database, &self.endpoint);
+            inner.state.failed(self.slot, &failure, now, deeds);
+            inner.take(self.slot)
+        });
+        drop(record);
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        if !self.done {
+            let now = now();
+            let record = self.pool.event(now, |inner, deeds| {
+                inner.state.login_dropped(self.slot, now, deeds);
+                inner.take(self.slot)
+            });
+            drop(record);
+        }
+    }
+}

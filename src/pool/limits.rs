@@ -1,0 +1,207 @@
+//! What several pools share: at most so many servers per database, per user, per node. A place that becomes free
+//! goes to the pool whose client waits longest. Pure; [`super::permits`] puts a lock around it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::types::Endpoint;
+
+/// Tells pools apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(pub u64);
+
+/// What a server counts against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The database as clients name it. All its hosts together, as in PgBouncer.
+    pub database: Arc<str>,
+    /// The user it logs in as.
+    pub user: Arc<str>,
+    /// Where it connects to.
+    pub node: Arc<Endpoint>,
+}
+
+/// The most servers of each kind; `None`: no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// `max_db_connections`.
+    pub database: Option<u32>,
+    /// `max_user_connections`.
+    pub user: Option<u32>,
+    /// `max_node_connections`.
+    pub node: Option<u32>,
+}
+
+/// Which limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scarce {
+    /// `max_db_connections`.
+    Database,
+    /// `max_user_connections`.
+    User,
+    /// `max_node_connections`.
+    Node,
+}
+
+impl Scarce {
+    /// The setting's name.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Database => "max_db_connections",
+            Self::User => "max_user_connections",
+            Self::Node => "max_node_connections",
+        }
+    }
+
+    /// Whether a server that counts against `other` holds a place that `claim` could use.
+    pub fn shared(self, claim: &Claim, other: &Claim) -> bool {
+        match self {
+            Self::Database => claim.database == other.database,
+            Self::User => claim.user == other.user,
+            Self::Node => claim.node == other.node,
+        }
+    }
+}
+
+/// A pool that asks for a place.
+#[derive(Debug, Clone)]
+pub struct Ask<H> {
+    /// Who.
+    pub pool: PoolId,
+    /// What the server would count against.
+    pub claim: Claim,
+    /// The limits that hold for it.
+    pub caps: Caps,
+    /// Since when its first client waits. `None`: nobody waits, so it does not queue.
+    pub since: Option<Instant>,
+    /// How to reach it when a place may be free.
+    pub handle: H,
+}
+
+/// Places taken, and pools that want one.
+#[derive(Debug)]
+pub struct Limits<H> {
+    databases: HashMap<Arc<str>, u32>,
+    users: HashMap<Arc<str>, u32>,
+    nodes: HashMap<Arc<Endpoint>, u32>,
+    queue: Vec<Ask<H>>,
+}
+
+impl<H> Default for Limits<H> {
+    fn default() -> Self {
+        Self { databases: HashMap::new(), users: HashMap::new(), nodes: HashMap::new(), queue: Vec::new() }
+    }
+}
+
+impl<H: Clone> Limits<H> {
+    /// Takes a place, or queues for one. A pool has at most one place in the queue, and loses it when it gets one.
+    ///
+    /// # Errors
+    /// The limit that is reached, or whose last places belong to pools that wait longer.
+    pub fn ask(&mut self, ask: Ask<H>) -> Result<(), Scarce> {
+        self.queue.retain(|queued| queued.pool != ask.pool);
+        match self.scarce(&ask) {
+            None => {
+                self.count(&ask.claim, true);
+                Ok(())
+            }
+            Some(scarce) => {
+                if ask.since.is_some() {
+                    self.queue.push(ask);
+                }
+                Err(scarce)
+            }
+        }
+    }
+
+    /// A pool wants no place any more.
+    pub fn withdraw(&mut self, pool: PoolId) {
+        self.queue.retain(|queued| queued.pool != pool);
+    }
+
+    /// Gives a place back.
+    pub fn give_back(&mut self, claim: &Claim) {
+        self.count(claim, false);
+    }
+
+    /// Who should ask again now: of those for whom there is a place, the one whose client waits longest.
+    pub fn next(&self) -> Option<H> {
+        self.queue
+            .iter()
+            .filter(|ask| self.full(ask).is_none())
+            .min_by_key(|ask| (ask.since, ask.pool))
+            .map(|ask| ask.handle.clone())
+    }
+
+    /// How many pools are queued.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The pool whose client waits longest of those that a place of `claim` would help.
+    pub fn helped_by(&self, claim: &Claim) -> Option<H> {
+        self.queue
+            .iter()
+            .filter(|ask| self.full(ask).is_some_and(|scarce| scarce.shared(&ask.claim, claim)))
+            .min_by_key(|ask| (ask.since, ask.pool))
+            .map(|ask| ask.handle.clone())
+    }
+
+    /// How many servers count against a database, a user and a node.
+    pub fn held(&self, claim: &Claim) -> (u32, u32, u32) {
+        let of = |count: Option<&u32>| count.copied().unwrap_or(0);
+        (of(self.databases.get(&claim.database)), of(self.users.get(&claim.user)), of(self.nodes.get(&claim.node)))
+    }
+
+    /// Free places by kind; `None`: no limit.
+    fn free(&self, ask: &Ask<H>) -> [(Scarce, Option<u32>); 3] {
+        let (database, user, node) = self.held(&ask.claim);
+        let free = |cap: Option<u32>, held| cap.map(|cap| cap.saturating_sub(held));
+        [
+            (Scarce::Database, free(ask.caps.database, database)),
+            (Scarce::User, free(ask.caps.user, user)),
+            (Scarce::Node, free(ask.caps.node, node)),
+        ]
+    }
+
+    fn full(&self, ask: &Ask<H>) -> Option<Scarce> {
+        self.free(ask).into_iter().find(|(_, free)| *free == Some(0)).map(|(scarce, _)| scarce)
+    }
+
+    /// As `full`, but places that pools with older clients could take now are theirs.
+    fn scarce(&self, ask: &Ask<H>) -> Option<Scarce> {
+        for (scarce, free) in self.free(ask) {
+            let Some(free) = free else { continue };
+            let older = self.queue.iter().filter(|queued| {
+                let before = ask.since.is_none_or(|since| (queued.since, queued.pool) < (Some(since), ask.pool));
+                before && scarce.shared(&ask.claim, &queued.claim) && self.full(queued).is_none()
+            });
+            if usize::try_from(free).unwrap_or(usize::MAX) <= older.count() {
+                return Some(scarce);
+            }
+        }
+        None
+    }
+
+    fn count(&mut self, claim: &Claim, up: bool) {
+        adjust(&mut self.databases, &claim.database, up);
+        adjust(&mut self.users, &claim.user, up);
+        adjust(&mut self.nodes, &claim.node, up);
+    }
+}
+
+/// Entries of zero are dropped, so that the maps do not grow with names that came and went.
+fn adjust<K: std::hash::Hash + Eq + Clone>(counts: &mut HashMap<K, u32>, key: &K, up: bool) {
+    if up {
+        *counts.entry(key.clone()).or_insert(0) += 1;
+    } else if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

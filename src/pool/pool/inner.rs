@@ -1,0 +1,123 @@
+//! What a pool's lock protects.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::{Job, Machine};
+use crate::config::model::Database;
+use crate::pool::connector::Turns;
+use crate::pool::permits::Permit;
+use crate::pool::places::Slot;
+use crate::pool::state::Wants;
+use crate::pool::stats::Totals;
+use crate::server::ServerShared;
+use crate::server::login::Credential;
+use crate::types::ServerId;
+use crate::wire::params::ParamSet;
+
+/// What the lock protects.
+pub(in crate::pool) struct Inner {
+    pub(in crate::pool) state: Machine,
+    /// About the server at each place.
+    pub(in crate::pool) records: Vec<Option<Record>>,
+    pub(in crate::pool) totals: Totals,
+    pub(in crate::pool) target: Target,
+    pub(in crate::pool) turns: Turns,
+    pub(in crate::pool) welcome: Option<ParamSet>,
+    /// Work for the keeper.
+    pub(in crate::pool) jobs: Vec<Job>,
+    /// When the keeper looks again by itself.
+    pub(in crate::pool) keeper_wakes: Option<Instant>,
+    /// For whom the keeper has asked for a place that is shared with other pools and not free.
+    pub(in crate::pool) keeper_asks: Asks,
+}
+
+/// For whom a login is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pool) enum Asks {
+    Nobody,
+    Minimum,
+    Clients,
+}
+
+impl Asks {
+    pub(in crate::pool) fn of(wants: Option<&Wants>) -> Self {
+        match wants {
+            None => Self::Nobody,
+            Some(Wants { waiting_since: None, .. }) => Self::Minimum,
+            Some(_) => Self::Clients,
+        }
+    }
+}
+
+/// How the pool's servers are reached.
+#[derive(Debug, Clone)]
+pub(in crate::pool) struct Target {
+    pub(in crate::pool) database: Arc<Database>,
+    pub(in crate::pool) dbname: Arc<str>,
+    pub(in crate::pool) credential: Credential,
+}
+
+impl Target {
+    /// Whether `credential` is worth more than the present one. A password opens every server, a proven key only
+    /// those with the same secret; a forced user has its own.
+    pub(super) fn improves(&self, credential: &Credential) -> bool {
+        if self.database.forced_user.is_some() || *credential == self.credential {
+            return false;
+        }
+        match (credential, &self.credential) {
+            (Credential::None, _) => false,
+            (Credential::Plain(_) | Credential::Md5(_), _) => true,
+            (Credential::ScramKeys(_), current) => {
+                matches!(current, Credential::None | Credential::ScramKeys(_))
+            }
+        }
+    }
+}
+
+/// What is known of a server whoever has it.
+#[derive(Debug)]
+pub(in crate::pool) struct Record {
+    pub(in crate::pool) id: ServerId,
+    pub(in crate::pool) permit: Permit,
+    pub(in crate::pool) begun_at: SystemTime,
+    /// `None` while it logs in.
+    pub(in crate::pool) shared: Option<Arc<ServerShared>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("counts", &self.state.counts()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Notes what is known of the server at a place.
+    pub(in crate::pool) fn put(&mut self, slot: Slot, record: Record) {
+        let index = slot.index();
+        if self.records.len() <= index {
+            self.records.resize_with(index + 1, || None);
+        }
+        self.records[index] = Some(record);
+    }
+
+    /// Forgets it. What comes back is to be dropped after the lock is given up: it frees a place for other pools.
+    #[must_use]
+    pub(in crate::pool) fn take(&mut self, slot: Slot) -> Option<Record> {
+        self.records.get_mut(slot.index()).and_then(Option::take)
+    }
+
+    /// Whether the keeper has to look before it would by itself.
+    pub(super) fn needs_keeper(&self, now: Instant) -> bool {
+        if self.state.ended().is_some() {
+            return true;
+        }
+        let wants = Asks::of(self.state.wants(now).as_ref());
+        let sooner = match (self.state.next_wake(now), self.keeper_wakes) {
+            (Some(next), Some(planned)) => next < planned,
+            (next, None) => next.is_some(),
+            (None, Some(_)) => false,
+        };
+        wants != self.keeper_asks || sooner
+    }
+}

@@ -1,0 +1,37 @@
+//! Who is in a pool, for as long as a guard lives.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Pool;
+
+/// A client of the pool, from its login to its end.
+#[derive(Debug)]
+pub struct ClientPresence {
+    pub(super) pool: Arc<Pool>,
+}
+
+impl ClientPresence {
+    /// The client's pool.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+impl Drop for ClientPresence {
+    fn drop(&mut self) {
+        self.pool.client_left();
+    }
+}
+
+/// A cancel request, while it is on its way.
+#[derive(Debug)]
+pub struct CancelPresence {
+    pub(super) pool: Arc<Pool>,
+}
+
+impl Drop for CancelPresence {
+    fn drop(&mut self) {
+        self.pool.cancels.fetch_sub(1, Ordering::Relaxed);
+    }
+}

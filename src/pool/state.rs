@@ -1,0 +1,430 @@
+//! One pool as a machine: servers at rest, clients in a queue, limits, a gate. Events go in, actions come out; what
+//! it says happens elsewhere. Knows no socket, no clock, no task.
+//!
+//! Invariants: no client is in the queue while a server that may be handed out rests; who came first is served
+//! first; a server is with one owner at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::error::{AcquireError, WaitCause};
+use super::gate::Gate;
+use super::health::Health;
+use super::places::{Busy, Facts, Places, Slot};
+use super::upkeep::{self, Ages};
+use crate::config::model::{CheckQuery, PoolSettings};
+use crate::telemetry::events::pool::CloseReason;
+use crate::wire::error::ErrorReply;
+
+mod orders;
+mod plan;
+mod view;
+
+pub use plan::Wants;
+
+/// What is to be done. `S` stands for a server, `W` for a waiting client.
+#[derive(Debug)]
+pub enum Action<S, W> {
+    /// The server is the client's now.
+    Hand {
+        /// Its place.
+        slot: Slot,
+        /// The server.
+        server: S,
+        /// The client.
+        waiter: W,
+    },
+    /// Run the check query on the server, then say `returned` or `gone`.
+    Check {
+        /// Its place.
+        slot: Slot,
+        /// The server.
+        server: S,
+    },
+    /// The server is no longer of the pool.
+    Close {
+        /// Its place, free from now on.
+        slot: Slot,
+        /// The server.
+        server: S,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The client gets an error.
+    Refuse {
+        /// The client.
+        waiter: W,
+        /// What it reads.
+        error: AcquireError,
+    },
+}
+
+/// What one event asks for. Two fit without an allocation.
+pub type Actions<S, W> = SmallVec<[Action<S, W>; 2]>;
+
+/// Why a login did not give a server.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// No connection, no answer, or no way to prove who we are.
+    Unreachable(Arc<str>),
+    /// The server said no, in these words.
+    Refused {
+        /// Its words.
+        reply: Arc<ErrorReply>,
+        /// It only is not ready yet (57P03), so that waiting helps.
+        retry: bool,
+    },
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(text) => f.write_str(text),
+            Self::Refused { reply, .. } => write!(f, "{} ({})", reply.message, reply.code.as_str()),
+        }
+    }
+}
+
+/// Why a pool takes nobody any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The database was removed from the configuration.
+    DatabaseRemoved,
+    /// The database is reached by another pool now.
+    DatabaseChanged,
+    /// The pooler ends.
+    ShuttingDown,
+}
+
+impl End {
+    fn error(self) -> AcquireError {
+        match self {
+            Self::DatabaseRemoved => AcquireError::DatabaseRemoved,
+            Self::DatabaseChanged => AcquireError::DatabaseChanged,
+            Self::ShuttingDown => AcquireError::ShuttingDown,
+        }
+    }
+
+    fn reason(self) -> CloseReason {
+        match self {
+            Self::DatabaseRemoved => CloseReason::DatabaseRemoved,
+            Self::DatabaseChanged => CloseReason::Obsolete,
+            Self::ShuttingDown => CloseReason::ShuttingDown,
+        }
+    }
+}
+
+/// A place in the queue. Grows with each client that comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+#[derive(Debug)]
+struct Waiter<W> {
+    ticket: Ticket,
+    since: Instant,
+    handle: W,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct PoolState<S, W> {
+    places: Places<S>,
+    waiters: VecDeque<Waiter<W>>,
+    next_ticket: u64,
+    settings: Arc<PoolSettings>,
+    /// `None`: servers at rest need no check.
+    fresh_for: Option<Duration>,
+    gate: Gate,
+    end: Option<End>,
+    generation: u64,
+    health: Health,
+    ages: Ages,
+    /// How many hosts the database has.
+    hosts: u32,
+    /// The database has a forced user, or the pool a client: `min_pool_size` holds.
+    wanted: bool,
+    /// A client was refused because logins fail: try one, so that the next client may have more luck.
+    probe_asked: bool,
+    /// Servers to close when they are given back, because other pools starve.
+    yields: u32,
+    /// The setting that keeps the pool from opening more, if one does.
+    limited_by: Option<&'static str>,
+}
+
+impl<S, W> PoolState<S, W> {
+    /// Whether the last login failed.
+    pub fn is_failing(&self) -> bool {
+        self.health.last_error().is_some()
+    }
+
+    /// An empty pool.
+    pub fn new(settings: Arc<PoolSettings>, hosts: u32) -> Self {
+        Self {
+            places: Places::default(),
+            waiters: VecDeque::new(),
+            next_ticket: 0,
+            fresh_for: fresh_for(&settings),
+            settings,
+            gate: Gate::default(),
+            end: None,
+            generation: 0,
+            health: Health::Unproven,
+            ages: Ages::default(),
+            hosts,
+            wanted: false,
+            probe_asked: false,
+            yields: 0,
+            limited_by: None,
+        }
+    }
+
+    /// A server at once, if one rests and nobody waits. The hot path.
+    pub fn take(&mut self, now: Instant) -> Option<(Slot, S)> {
+        if !self.waiters.is_empty() || !self.gives() {
+            return None;
+        }
+        self.places.lend(self.settings.server_round_robin, self.fresh_for, now)
+    }
+
+    fn gives(&self) -> bool {
+        self.gate.is_open() && self.end.is_none()
+    }
+
+    /// A client comes to wait.
+    ///
+    /// # Errors
+    /// When waiting is of no use: the pool has ended, or its logins fail and it has no server at all.
+    pub fn came(&mut self, handle: W, now: Instant, out: &mut Actions<S, W>) -> Result<Ticket, AcquireError> {
+        if let Some(end) = self.end {
+            return Err(end.error());
+        }
+        if let Some(cached) = self.hopeless(now) {
+            self.probe_asked = true;
+            return Err(AcquireError::LoginFailing { cached });
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiters.push_back(Waiter { ticket, since: now, handle });
+        self.serve(now, out);
+        Ok(ticket)
+    }
+
+    /// PgBouncer's rule: no server at all, and the last login failed a moment ago. A closed gate makes everybody wait.
+    fn hopeless(&self, now: Instant) -> Option<Arc<str>> {
+        if !self.gate.is_open() || self.places.counts().connected() > 0 {
+            return None;
+        }
+        self.health.recent_error(now, self.settings.server_login_retry).cloned()
+    }
+
+    /// A client leaves the queue. `None`: it was served or refused before.
+    pub fn left(&mut self, ticket: Ticket) -> Option<W> {
+        let at = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()?;
+        self.waiters.remove(at).map(|waiter| waiter.handle)
+    }
+
+    /// A login begins, as [`Self::wants`] asked for.
+    pub fn begin_login(&mut self) -> Slot {
+        self.probe_asked = false;
+        self.places.begin_login(self.generation)
+    }
+
+    /// A login succeeded.
+    pub fn opened(&mut self, slot: Slot, server: S, now: Instant, out: &mut Actions<S, W>) {
+        let Some(generation) = self.places.logged_in(slot, now) else { return };
+        if generation == self.generation {
+            self.health.succeeded();
+        }
+        match self.misfit(generation) {
+            Some(reason) => self.close(slot, server, reason, now, out),
+            None => self.hand_or_rest(slot, server, true, now, out),
+        }
+    }
+
+    /// A login failed. When the server has said no and there is no other server, all who wait are told its words.
+    pub fn failed(&mut self, slot: Slot, failure: &Failure, now: Instant, out: &mut Actions<S, W>) {
+        self.places.remove(slot);
+        let text: Arc<str> = match failure {
+            Failure::Unreachable(text) => text.clone(),
+            Failure::Refused { reply, .. } => (&*reply.message).into(),
+        };
+        self.health.failed(text, now, self.settings.server_login_retry, self.hosts);
+        if let Failure::Refused { reply, retry: false } = failure
+            && self.places.counts().connected() == 0
+        {
+            self.refuse_all(&AcquireError::Refused(reply.clone()), out);
+        }
+        self.serve(now, out);
+    }
+
+    /// A login was given up without having failed: its server is no longer wanted.
+    pub fn login_dropped(&mut self, slot: Slot, now: Instant, out: &mut Actions<S, W>) {
+        self.places.remove(slot);
+        self.serve(now, out);
+    }
+
+    /// A server is given back, ready for the next client.
+    pub fn returned(&mut self, slot: Slot, server: S, now: Instant, out: &mut Actions<S, W>) {
+        let Some((busy, facts)) = self.places.busy(slot) else { return };
+        match self.unfit(&facts, now) {
+            Some(reason) => self.close(slot, server, reason, now, out),
+            // With a delay of zero only a server that was just checked may be handed on.
+            None => self.hand_or_rest(slot, server, busy == Busy::Tested, now, out),
+        }
+    }
+
+    fn hand_or_rest(&mut self, slot: Slot, server: S, checked: bool, now: Instant, out: &mut Actions<S, W>) {
+        let may_hand = self.gives() && (checked || self.fresh_for != Some(Duration::ZERO));
+        if may_hand && let Some(waiter) = self.waiters.pop_front() {
+            self.places.turn(slot, Busy::Active, now);
+            out.push(Action::Hand { slot, server, waiter: waiter.handle });
+            return;
+        }
+        self.places.rest(slot, server, now);
+        if !self.waiters.is_empty() {
+            self.serve(now, out);
+        }
+    }
+
+    /// Why a server that comes back must not stay.
+    fn unfit(&mut self, facts: &Facts, now: Instant) -> Option<CloseReason> {
+        if let Some(reason) = self.misfit(facts.generation) {
+            return Some(reason);
+        }
+        if self.ages.is_over(facts, &self.settings, now) {
+            return Some(CloseReason::LifetimeOver);
+        }
+        if self.yields > 0 {
+            self.yields -= 1;
+            return Some(CloseReason::Evicted);
+        }
+        None
+    }
+
+    /// Why a server does not belong here, old or new.
+    fn misfit(&self, generation: u64) -> Option<CloseReason> {
+        if let Some(end) = self.end {
+            Some(end.reason())
+        } else if generation != self.generation {
+            Some(CloseReason::Obsolete)
+        } else if self.gate.is_paused() {
+            Some(CloseReason::PauseMode)
+        } else if self.places.counts().total() > self.largest() {
+            Some(CloseReason::OverSize)
+        } else {
+            None
+        }
+    }
+
+    fn largest(&self) -> u32 {
+        self.settings.pool_size.saturating_add(self.settings.reserve_pool_size)
+    }
+
+    /// Closes a busy server. Somebody may have counted on it: another is checked in its stead.
+    fn close(&mut self, slot: Slot, server: S, reason: CloseReason, now: Instant, out: &mut Actions<S, W>) {
+        self.places.remove(slot);
+        out.push(Action::Close { slot, server, reason });
+        self.serve(now, out);
+    }
+
+    /// A busy server was closed by the one who had it, or failed its check.
+    pub fn gone(&mut self, slot: Slot, now: Instant, out: &mut Actions<S, W>) {
+        self.places.remove(slot);
+        self.serve(now, out);
+    }
+
+    /// A busy server is being tested or canceled from now on, instead of used.
+    pub fn turn(&mut self, slot: Slot, to: Busy, now: Instant) {
+        self.places.turn(slot, to, now);
+    }
+
+    /// Hands servers at rest to those who wait, and has stale ones checked for the others.
+    fn serve(&mut self, now: Instant, out: &mut Actions<S, W>) {
+        if !self.gives() {
+            return;
+        }
+        while !self.waiters.is_empty() {
+            let Some((slot, server)) = self.places.lend(self.settings.server_round_robin, self.fresh_for, now) else {
+                break;
+            };
+            let Some(waiter) = self.waiters.pop_front() else { break };
+            out.push(Action::Hand { slot, server, waiter: waiter.handle });
+        }
+        while self.unprovided(now) > 0 {
+            let Some((slot, server)) = self.places.test(now) else { break };
+            out.push(Action::Check { slot, server });
+        }
+    }
+
+    fn refuse_all(&mut self, error: &AcquireError, out: &mut Actions<S, W>) {
+        out.extend(self.waiters.drain(..).map(|waiter| Action::Refuse { waiter: waiter.handle, error: error.clone() }));
+    }
+
+    fn close_resting(&mut self, reason: CloseReason, out: &mut Actions<S, W>) {
+        let resting: Vec<Slot> = self.places.resting().map(|server| server.slot).collect();
+        for slot in resting {
+            self.close_one(slot, reason, out);
+        }
+    }
+
+    /// Closes a server if it rests.
+    fn close_one(&mut self, slot: Slot, reason: CloseReason, out: &mut Actions<S, W>) -> bool {
+        if self.places.resting_mut(slot).is_none() {
+            return false;
+        }
+        out.extend(self.places.remove(slot).map(|server| Action::Close { slot, server, reason }));
+        true
+    }
+
+    /// What has come due: clients that waited too long, servers that are too old.
+    pub fn on_time(&mut self, now: Instant, out: &mut Actions<S, W>) {
+        self.expire_waiters(now, out);
+        let connected = self.places.counts().connected();
+        let closings = upkeep::closings(self.places.resting(), connected, &self.settings, &mut self.ages, now);
+        for (slot, reason) in closings {
+            self.close_one(slot, reason, out);
+        }
+        if !self.waiters.is_empty() {
+            self.serve(now, out);
+        }
+    }
+
+    fn expire_waiters(&mut self, now: Instant, out: &mut Actions<S, W>) {
+        let Some(timeout) = self.settings.query_wait_timeout else { return };
+        while let Some(first) = self.waiters.front() {
+            let waited = now.saturating_duration_since(first.since);
+            if waited < timeout {
+                break;
+            }
+            let cause = self.wait_cause();
+            let Some(waiter) = self.waiters.pop_front() else { break };
+            out.push(Action::Refuse { waiter: waiter.handle, error: AcquireError::TimedOut { waited, cause } });
+        }
+    }
+
+    fn wait_cause(&self) -> WaitCause {
+        let counts = self.places.counts();
+        if !self.gate.is_open() {
+            WaitCause::Paused
+        } else if let (0, Some(text)) = (counts.connected(), self.health.last_error()) {
+            WaitCause::Unreachable(text.clone())
+        } else if let Some(setting) = self.limited_by {
+            WaitCause::Limited(setting)
+        } else {
+            WaitCause::AllBusy { servers: counts.connected() }
+        }
+    }
+}
+
+fn fresh_for(settings: &PoolSettings) -> Option<Duration> {
+    match settings.server_check_query {
+        CheckQuery::Off => None,
+        CheckQuery::Empty | CheckQuery::Text(_) => Some(settings.server_check_delay),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! What comes from outside a pool: operators, reloads, neighbours under shared limits.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Actions, End, PoolState, fresh_for};
+use crate::config::model::PoolSettings;
+use crate::pool::error::AcquireError;
+use crate::pool::gate::HoldReason;
+use crate::pool::places::{Resting, Slot};
+use crate::telemetry::events::pool::CloseReason;
+
+impl<S, W> PoolState<S, W> {
+    /// Adds a reason to hold. A pause closes what rests.
+    pub fn hold(&mut self, reason: HoldReason, out: &mut Actions<S, W>) {
+        self.gate.hold(reason);
+        if self.gate.is_paused() {
+            self.close_resting(CloseReason::PauseMode, out);
+        }
+    }
+
+    /// Takes a reason back. Whatever failed before the pause is tried again at once.
+    pub fn release(&mut self, reason: HoldReason, now: Instant, out: &mut Actions<S, W>) {
+        if self.gate.release(reason) && self.gate.is_open() {
+            self.health.probe_now(now);
+            self.serve(now, out);
+        }
+    }
+
+    /// RECONNECT, or a new way to connect: servers of before are closed as they come to rest.
+    pub fn raise_generation(&mut self, now: Instant, out: &mut Actions<S, W>) {
+        self.generation += 1;
+        self.health.probe_now(now);
+        self.close_resting(CloseReason::Obsolete, out);
+    }
+
+    /// Other settings hold from now on.
+    pub fn set_settings(&mut self, settings: Arc<PoolSettings>, hosts: u32, now: Instant, out: &mut Actions<S, W>) {
+        self.fresh_for = fresh_for(&settings);
+        self.settings = settings;
+        self.hosts = hosts;
+        self.on_time(now, out);
+        self.serve(now, out);
+    }
+
+    /// Whether `min_pool_size` holds: there is a forced user, or a client.
+    pub fn set_wanted(&mut self, wanted: bool) {
+        self.wanted = wanted;
+    }
+
+    /// Credentials changed: what was refused may be accepted now.
+    pub fn probe_now(&mut self, now: Instant) {
+        self.health.probe_now(now);
+    }
+
+    /// KILL: who waits is refused, all servers are obsolete.
+    pub fn kill(&mut self, now: Instant, out: &mut Actions<S, W>) {
+        self.refuse_all(&AcquireError::Killed, out);
+        self.close_resting(CloseReason::DatabaseRemoved, out);
+        self.raise_generation(now, out);
+    }
+
+    /// The pool takes nobody any more; servers are closed as they come back.
+    pub fn end(&mut self, end: End, out: &mut Actions<S, W>) {
+        self.end = Some(end);
+        self.refuse_all(&end.error(), out);
+        self.close_resting(end.reason(), out);
+    }
+
+    /// Which servers another pool could have, who rested longest first. While clients wait here, what rests is about
+    /// to be checked for them.
+    pub fn evictable(&self) -> impl Iterator<Item = Resting> {
+        let mine = !self.waiters.is_empty();
+        self.places.resting().filter(move |_| !mine)
+    }
+
+    /// Closes a resting server for another pool's sake. Returns whether it still rested.
+    pub fn evict(&mut self, slot: Slot, out: &mut Actions<S, W>) -> bool {
+        self.close_one(slot, CloseReason::Evicted, out)
+    }
+
+    /// The next server that comes back is closed: another pool has none at all.
+    pub fn ask_to_yield(&mut self) {
+        self.yields = (self.yields + 1).min(self.places.counts().active);
+    }
+
+    /// Whether a limit shared with other pools keeps this one from opening more.
+    pub fn set_limited(&mut self, by: Option<&'static str>) {
+        self.limited_by = by;
+    }
+
+    /// A server at rest was found dead.
+    pub fn found_dead(&mut self, slot: Slot, out: &mut Actions<S, W>) {
+        self.close_one(slot, CloseReason::HungUp, out);
+    }
+}
