@@ -13,3 +13,5 @@ pub mod config;
 pub mod server;
 
 pub mod pool;
+
+pub mod session;

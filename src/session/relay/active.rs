@@ -1,0 +1,209 @@
+//! A client's server, for as long as it is lent, and what is under way with it.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use smallvec::SmallVec;
+use tokio::task::JoinHandle;
+
+use super::exchange::Exchange;
+use super::machine::Attached;
+use super::steps::Out;
+use crate::net::Stream;
+use crate::pool::Lease;
+use crate::pool::stats::Tally;
+use crate::server::Server;
+
+/// So many bytes in several pieces are joined: copying them costs less than `writev` does beyond `send`.
+const JOINED_MAX: usize = 4096;
+/// More pieces than this are joined before they are written.
+const SLICES: usize = 64;
+/// A larger buffer for a server's incomplete frames is given back to the allocator.
+const HELD_KEPT: usize = 64 * 1024;
+
+/// A lent server and what is under way with it.
+#[derive(Debug)]
+pub struct Active {
+    /// The server. Dropping it closes it.
+    pub lease: Lease,
+    /// The rest: workers keep these boxes for the next client.
+    pub work: Box<Work>,
+}
+
+/// What is under way with a lent server.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// What is owed.
+    pub exchange: Exchange,
+    /// An incomplete frame of the server's.
+    pub held: BytesMut,
+    /// What the server's socket has not taken yet.
+    pub to_server: BytesMut,
+    /// For the pool's statistics.
+    pub tally: Tally,
+    /// When the transaction under way was asked for.
+    pub xact_since: Option<Instant>,
+    /// When the request under way was asked for.
+    pub query_since: Option<Instant>,
+    /// A cancel request on its way to the server.
+    pub cancel: Option<JoinHandle<bool>>,
+    /// The server has said good-bye by a FATAL error, which the client has read.
+    pub told: bool,
+}
+
+impl Work {
+    /// Ready for the next client.
+    pub fn reset(&mut self) {
+        self.exchange.reset();
+        self.held.clear();
+        if self.held.capacity() > HELD_KEPT {
+            self.held = BytesMut::new();
+        }
+        self.to_server.clear();
+        self.xact_since = None;
+        self.query_since = None;
+        self.cancel = None;
+        self.told = false;
+    }
+}
+
+impl Work {
+    /// A request was asked for, and a transaction with it unless one is open.
+    pub fn begins(&mut self, at: Instant) {
+        self.query_since = Some(at);
+        self.tally.queries += 1;
+        if self.xact_since.is_none() {
+            self.xact_since = Some(at);
+            self.tally.xacts += 1;
+        }
+    }
+
+    /// The request under way, if there is one, is over.
+    pub fn query_ends(&mut self, now: Instant) {
+        if let Some(since) = self.query_since.take() {
+            self.tally.query_done(now.saturating_duration_since(since));
+        }
+    }
+
+    /// The transaction under way, if there is one, is over.
+    pub fn xact_ends(&mut self, now: Instant) {
+        if let Some(since) = self.xact_since.take() {
+            self.tally.xact_done(now.saturating_duration_since(since));
+        }
+        let counts = std::mem::take(&mut self.exchange.counts);
+        self.tally.client_parses += counts.client_parses;
+        self.tally.server_parses += counts.server_parses;
+        self.tally.binds += counts.binds;
+    }
+}
+
+impl Active {
+    /// What the relay reads and changes.
+    pub fn attached(&mut self) -> Attached<'_> {
+        let Server { params, matched, statements, .. } = &mut *self.lease;
+        Attached { exchange: &mut self.work.exchange, params, matched, statements }
+    }
+
+    /// Whether bytes wait for the server's socket.
+    pub fn wants_write(&self) -> bool {
+        !self.work.to_server.is_empty() || self.lease.stream.wants_flush()
+    }
+
+    /// Writes what the relay wants written.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn write(&mut self, cx: &mut Context<'_>, out: &Out, input: &[u8]) -> io::Result<()> {
+        write_out(&mut self.lease.stream, cx, out, input, &mut self.work.to_server)
+    }
+
+    /// Writes what waits, as far as it goes.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn drain(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        drain(&mut self.lease.stream, cx, &mut self.work.to_server)
+    }
+
+    /// Whether the server may go to someone else.
+    pub fn settled(&self) -> bool {
+        self.work.exchange.settled() && self.work.held.is_empty() && !self.wants_write()
+    }
+}
+
+/// Writes at once what the socket takes; the rest is copied to `pending`.
+///
+/// # Errors
+/// The socket's.
+pub fn write_out(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    out: &Out,
+    input: &[u8],
+    pending: &mut BytesMut,
+) -> io::Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    if !pending.is_empty() {
+        out.slices(input).for_each(|slice| pending.extend_from_slice(slice));
+        return drain(stream, cx, pending);
+    }
+    if let Some(whole) = out.single(input) {
+        return write_slices(stream, cx, &[IoSlice::new(whole)], pending);
+    }
+    if out.size() <= JOINED_MAX {
+        let mut joined: SmallVec<[u8; JOINED_MAX]> = SmallVec::new();
+        out.slices(input).for_each(|slice| joined.extend_from_slice(slice));
+        return write_slices(stream, cx, &[IoSlice::new(&joined)], pending);
+    }
+    let slices: SmallVec<[IoSlice<'_>; 8]> = out.slices(input).map(IoSlice::new).collect();
+    if slices.len() > SLICES {
+        slices.iter().for_each(|slice| pending.extend_from_slice(slice));
+        return drain(stream, cx, pending);
+    }
+    write_slices(stream, cx, &slices, pending)
+}
+
+fn write_slices(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+    pending: &mut BytesMut,
+) -> io::Result<()> {
+    let mut written = match stream.poll_write_vectored(cx, slices) {
+        Poll::Ready(size) => size?,
+        Poll::Pending => 0,
+    };
+    for slice in slices {
+        let skipped = written.min(slice.len());
+        written -= skipped;
+        pending.extend_from_slice(&slice[skipped..]);
+    }
+    if pending.is_empty() && !stream.wants_flush() { Ok(()) } else { drain(stream, cx, pending) }
+}
+
+/// Writes what waits until the socket takes no more; then the task is woken when it does.
+///
+/// # Errors
+/// The socket's.
+pub fn drain(stream: &mut Stream, cx: &mut Context<'_>, pending: &mut BytesMut) -> io::Result<()> {
+    match poll_drain(stream, cx, pending) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
+    }
+}
+
+fn poll_drain(stream: &mut Stream, cx: &mut Context<'_>, pending: &mut BytesMut) -> Poll<io::Result<()>> {
+    while !pending.is_empty() {
+        let size = ready!(stream.poll_write_vectored(cx, &[IoSlice::new(pending)]))?;
+        if size == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        pending.advance(size);
+    }
+    *pending = BytesMut::new();
+    stream.poll_flush(cx)
+}

@@ -1,0 +1,456 @@
+//! What a server's bytes mean: which pass to the client, which are swallowed, what they change.
+
+use super::exchange::{AfterRun, Exchange, Gate, Run, send_probe, send_sync};
+use super::machine::{Attached, Relay};
+use super::pipeline::{How, Owed, Prepares, Status};
+use super::prepared::put_frame;
+use super::requests::write_answer;
+use super::steps::Steps;
+use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::frame::{self, FrameError, HEADER, Header};
+use crate::wire::tag::backend;
+
+/// Bytes of an error or notice that are read for its SQLSTATE before the rest passes unread.
+const ERROR_READ_MAX: usize = 32 * 1024;
+/// PostgreSQL sends no message of 2 GiB or more.
+const MESSAGE_MAX: usize = i32::MAX as usize;
+
+/// What a chunk of server bytes brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Bytes taken; the rest is an incomplete frame.
+    pub consumed: usize,
+    /// How many ReadyForQuery went to the client.
+    pub ready: u32,
+    /// SQLSTATE of the last error in it.
+    pub error: Option<SqlState>,
+    /// That error was FATAL: the server is closing the connection.
+    pub fatal: bool,
+}
+
+/// What becomes of a frame.
+enum Take {
+    Pass,
+    Drop,
+    /// Not enough of it is here.
+    More,
+}
+
+impl Relay {
+    /// Takes what the server sent.
+    ///
+    /// # Errors
+    /// What the server may not send here: the connection to it is lost, and so is what it owes.
+    pub fn from_server(
+        &mut self,
+        server: &mut Attached<'_>,
+        input: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Heard, FrameError> {
+        let mut heard = Heard::default();
+        let mut at = 0;
+        loop {
+            let taken = server.exchange.run.left.min(input.len() - at);
+            if server.exchange.run.forward {
+                steps.to_client.pass(at..at + taken);
+            }
+            server.exchange.run.left -= taken;
+            at += taken;
+            heard.consumed = at;
+            if server.exchange.run.left > 0 {
+                return Ok(heard);
+            }
+            if taken > 0 {
+                give_answers(server.exchange, steps);
+            }
+            let Some(header) = frame::header(&input[at..], MESSAGE_MAX)? else { return Ok(heard) };
+            let have = &input[at..input.len().min(at + header.total)];
+            let forward = match self.hear(server, header, have, steps, &mut heard)? {
+                Take::Pass => true,
+                Take::Drop => false,
+                Take::More => return Ok(heard),
+            };
+            if forward {
+                steps.to_client.pass(at..at + have.len());
+            }
+            at += have.len();
+            server.exchange.run = Run { left: header.total - have.len(), forward };
+            if header.tag != backend::DATA_ROW {
+                give_answers(server.exchange, steps);
+            }
+        }
+    }
+
+    #[inline]
+    fn hear(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+        heard: &mut Heard,
+    ) -> Result<Take, FrameError> {
+        let exchange = &mut *server.exchange;
+        if exchange.pipeline.in_doubt() && tells_of_request(header.tag) {
+            exchange.pipeline.drop_doubtful_front();
+            give_answers(exchange, steps);
+        }
+        match header.tag {
+            backend::NOTICE | backend::NOTIFICATION => Ok(Take::Pass),
+            // Whatever answers nothing answers somebody else.
+            tag if tag != backend::ERROR && tag != backend::PARAMETER_STATUS && exchange.pipeline.is_empty() => {
+                Err(FrameError::Tag(tag))
+            }
+            backend::DATA_ROW
+            | backend::COPY_DATA
+            | backend::COPY_DONE
+            | backend::COPY_OUT
+            | backend::FUNCTION_RESULT
+            | backend::PARAMETER_DESCRIPTION => Ok(Take::Pass),
+            backend::ROW_DESCRIPTION | backend::NO_DATA => {
+                if matches!(exchange.pipeline.front(), Some(Owed::Describe)) {
+                    exchange.pipeline.pop();
+                }
+                Ok(Take::Pass)
+            }
+            backend::PARSE_COMPLETE => reply(exchange, header.tag, |owed| match owed {
+                Owed::Parse { how, .. } => Some(*how),
+                _ => None,
+            }),
+            backend::BIND_COMPLETE => reply(exchange, header.tag, |owed| match owed {
+                Owed::Bind(how) => Some(*how),
+                _ => None,
+            }),
+            backend::CLOSE_COMPLETE => reply(exchange, header.tag, |owed| match owed {
+                Owed::Close { how, .. } => Some(*how),
+                _ => None,
+            }),
+            backend::COMMAND_COMPLETE if have.len() < header.total => Ok(Take::More),
+            backend::COMMAND_COMPLETE => {
+                self.command_complete(server, &have[HEADER..]);
+                executed(server.exchange, header.tag)
+            }
+            backend::EMPTY_QUERY | backend::PORTAL_SUSPENDED => executed(exchange, header.tag),
+            backend::COPY_IN | backend::COPY_BOTH => {
+                exchange.pipeline.copy_in_begins();
+                Ok(Take::Pass)
+            }
+            backend::READY if have.len() < header.total => Ok(Take::More),
+            backend::READY => self.ready(server, have, steps, heard),
+            backend::PARAMETER_STATUS if have.len() < header.total => Ok(Take::More),
+            backend::PARAMETER_STATUS => self.parameter(server, &have[HEADER..]),
+            backend::ERROR if have.len() < header.total.min(ERROR_READ_MAX) => Ok(Take::More),
+            backend::ERROR => Ok(self.error(server, &have[HEADER..], steps, heard)),
+            tag => Err(FrameError::Tag(tag)),
+        }
+    }
+
+    fn command_complete(&mut self, server: &mut Attached<'_>, tag: &[u8]) {
+        match tag {
+            b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => {
+                self.names.clear();
+                server.statements.clear();
+                self.redo(server);
+            }
+            b"ROLLBACK\0" => server.exchange.rolled_back = true,
+            b"SAVEPOINT\0" => server.exchange.savepoint = true,
+            _ => {}
+        }
+    }
+
+    /// All statements are gone; what was sent behind that finds none of them, and makes its own.
+    fn redo(&mut self, server: &mut Attached<'_>) {
+        let Attached { exchange, statements, .. } = server;
+        exchange.pipeline.revise(|owed| match owed {
+            Owed::Parse { what: Prepares::Kept { id, name }, .. } => {
+                id.iter().for_each(|id| statements.insert(*id));
+                if let Some((name, statement)) = name {
+                    self.names.insert(name.clone(), statement.clone());
+                }
+            }
+            Owed::Close { id, was, .. } => {
+                *id = id.filter(|id| statements.remove(*id));
+                *was = was.take().and_then(|(name, _)| self.names.remove(&name));
+            }
+            _ => {}
+        });
+    }
+
+    fn ready(
+        &mut self,
+        server: &mut Attached<'_>,
+        have: &[u8],
+        steps: &mut Steps,
+        heard: &mut Heard,
+    ) -> Result<Take, FrameError> {
+        let exchange = &mut *server.exchange;
+        let status = have.get(HEADER).copied().and_then(Status::from_byte);
+        let owed = exchange.pipeline.pop();
+        let (Some(status), Some(Owed::Query(_) | Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync)) =
+            (status, &owed)
+        else {
+            return Err(FrameError::Tag(backend::READY));
+        };
+        exchange.pipeline.status = status;
+        exchange.pipeline.copying_in = false;
+        self.settings_after(server, status, steps);
+        let exchange = &mut *server.exchange;
+        match owed {
+            Some(Owed::Sync(How::Swallow)) => {
+                self.ours_ready(server);
+                return Ok(Take::Drop);
+            }
+            Some(Owed::DoubtfulSync) if exchange.gate == (Gate::Doubting { skips: true }) => {
+                exchange.gate = Gate::Doubting { skips: false };
+            }
+            _ => {}
+        }
+        heard.ready += 1;
+        if exchange.pipeline.is_answered() {
+            self.settle(server);
+        }
+        Ok(Take::Pass)
+    }
+
+    /// A Sync of ours is answered.
+    fn ours_ready(&mut self, server: &mut Attached<'_>) {
+        let exchange = &mut *server.exchange;
+        match exchange.gate {
+            Gate::Settling => exchange.gate = Gate::Open,
+            Gate::SettlingFailed { skips: false } => return exchange.gate = Gate::Refusing,
+            Gate::SettlingFailed { skips: true } => {
+                exchange.gate = Gate::Open;
+                exchange.pipeline.skipping = true;
+            }
+            Gate::Doubting { skips } if exchange.pipeline.is_answered() => {
+                exchange.gate = Gate::Open;
+                exchange.pipeline.skipping = skips;
+            }
+            _ => return,
+        }
+        if !exchange.pipeline.skipping {
+            self.settle(server);
+        }
+    }
+
+    /// The transaction is over: settings that went with it hold now, in the server's own spelling, unless it failed.
+    fn settle(&mut self, server: &mut Attached<'_>) {
+        if server.exchange.pipeline.status != Status::Idle {
+            return;
+        }
+        let changes = std::mem::take(&mut server.exchange.changes);
+        if std::mem::take(&mut server.exchange.rolled_back) {
+            server.exchange.begun &= changes.is_empty();
+            return;
+        }
+        for change in &changes {
+            if let Some(value) = server.params.get(&change.name) {
+                self.params_changed |= self.params.set(&change.name, value);
+            }
+        }
+    }
+
+    /// By ReadyForQuery it is known why a setting of ours is what the server had before: a rollback did it,
+    /// or else the client. A rollback means for the client what it had itself.
+    fn settings_after(&mut self, server: &mut Attached<'_>, status: Status, steps: &mut Steps) {
+        let exchange = &mut *server.exchange;
+        exchange.savepoint &= status != Status::Idle;
+        if !exchange.changed {
+            return;
+        }
+        // Back to a savepoint is not back before our settings. (Nor is a chained transaction told from that.)
+        let undone = exchange.rolled_back && !exchange.savepoint;
+        for change in &exchange.changes {
+            if server.params.get(&change.name) != Some(&*change.before) {
+                continue;
+            }
+            let value = if undone { &change.wanted } else { &change.before };
+            if self.params.set(&change.name, value) {
+                self.params_changed = true;
+                *server.matched = None;
+                let parts: [&[u8]; 4] = [change.name.as_bytes(), b"\0", value, b"\0"];
+                steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
+            }
+        }
+        if status == Status::InTransaction {
+            exchange.rolled_back = false;
+            if undone {
+                // Another transaction is chained to the one that is undone.
+                exchange.changes.clear();
+                exchange.begun = false;
+            }
+        }
+    }
+
+    /// Notes what the server reports. The client reads of it what it did not know,
+    /// but neither our settings taking effect nor their being rolled back; whether they were is known later.
+    fn parameter(&mut self, server: &mut Attached<'_>, body: &[u8]) -> Result<Take, FrameError> {
+        let broken = FrameError::Body(backend::PARAMETER_STATUS);
+        let (name, size) = frame::c_string(body).ok_or(broken)?;
+        let (value, _) = frame::c_string(&body[size..]).ok_or(broken)?;
+        let name = std::str::from_utf8(name).map_err(|_| broken)?;
+        server.params.set(name, value);
+        let Some(known) = self.params.get(name) else { return Ok(Take::Pass) };
+        let exchange = &mut *server.exchange;
+        if let Some(change) = exchange.changes.iter().find(|change| change.name.eq_ignore_ascii_case(name))
+            && (*change.before == *value || known == value)
+        {
+            *server.matched = None;
+            return Ok(Take::Drop);
+        }
+        if self.params.set(name, value) {
+            self.params_changed = true;
+            *server.matched = None;
+        }
+        Ok(Take::Pass)
+    }
+
+    fn error(&mut self, server: &mut Attached<'_>, body: &[u8], steps: &mut Steps, heard: &mut Heard) -> Take {
+        let fields = ErrorFields::parse(body);
+        heard.error = Some(fields.code.unwrap_or(SqlState::INTERNAL));
+        heard.fatal = matches!(fields.severity, Some(b"FATAL" | b"PANIC"));
+        let exchange = &mut *server.exchange;
+        exchange.pipeline.copying_in = false;
+        exchange.rolled_back = true;
+        let take = match exchange.pipeline.front() {
+            None | Some(Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync) => return Take::Pass,
+            Some(Owed::Query(_)) => {
+                self.doubt(server.exchange, false, steps);
+                return Take::Pass;
+            }
+            Some(Owed::Poison(error)) => {
+                steps.to_client.own(|out| error.encode(out));
+                Take::Drop
+            }
+            Some(_) => Take::Pass,
+        };
+        self.skip_to_sync(server, steps);
+        take
+    }
+
+    /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.
+    fn skip_to_sync(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
+        let skipped = server.exchange.pipeline.skip_to_sync();
+        let first_of_client = skipped.iter().find(|owed| !owed.is_prefix());
+        let client_skips = first_of_client.is_some();
+        let of_simple = matches!(first_of_client, Some(Owed::Query(_) | Owed::Function));
+        for owed in skipped.into_iter().rev() {
+            self.take_back(server, owed);
+        }
+        let exchange = &mut *server.exchange;
+        if exchange.pipeline.in_doubt() {
+            return self.doubt(exchange, true, steps);
+        }
+        if let Some(Owed::Sync(how)) = exchange.pipeline.front() {
+            if exchange.gate == Gate::Settling && *how == How::Swallow {
+                exchange.gate = Gate::SettlingFailed { skips: client_skips };
+            }
+            return;
+        }
+        if !of_simple {
+            exchange.pipeline.skipping = true;
+        } else if self.half_sent() {
+            exchange.after_run = AfterRun::Sync;
+        } else {
+            send_sync(exchange, How::Reply, steps);
+        }
+    }
+
+    fn take_back(&mut self, server: &mut Attached<'_>, owed: Owed) {
+        match owed {
+            Owed::Parse { what: Prepares::Kept { id, name }, .. } => {
+                id.iter().for_each(|id| _ = server.statements.remove(*id));
+                if let Some((name, _)) = name {
+                    self.names.remove(&name);
+                }
+            }
+            Owed::Parse { how, what: Prepares::AsSaid { takes_unnamed } } => {
+                let replaced = pass_unnamed_on(server.exchange, takes_unnamed);
+                if how == How::Reply && !replaced {
+                    // What there was before it, if anything, was not kept.
+                    server.exchange.unnamed.forget();
+                }
+            }
+            Owed::Close { id, was, .. } => {
+                id.iter().for_each(|id| server.statements.insert(*id));
+                if let Some((name, statement)) = was {
+                    self.names.insert(name, statement);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A COPY failed behind which Syncs were sent: the server may have read past them, or may answer them still.
+    /// Should what is owed behind them not tell, something is sent that does.
+    fn doubt(&self, exchange: &mut Exchange, extended: bool, steps: &mut Steps) {
+        if !exchange.pipeline.in_doubt() || !exchange.pipeline.sort_doubtful() {
+            return;
+        }
+        let skips = extended && !exchange.pipeline.front().is_some_and(Owed::is_sync);
+        exchange.gate = Gate::Doubting { skips };
+        if self.half_sent() {
+            exchange.after_run = AfterRun::Probe;
+        } else {
+            send_probe(exchange, steps);
+        }
+    }
+}
+
+/// A Parse of the unnamed statement was skipped. If it was to take it, a later one does now, or none.
+/// Returns whether there is a later one.
+fn pass_unnamed_on(exchange: &mut Exchange, taken: bool) -> bool {
+    let mut later = false;
+    exchange.pipeline.revise(|owed| {
+        if let Owed::Parse { what: Prepares::AsSaid { takes_unnamed }, .. } = owed {
+            *takes_unnamed |= taken && !later && exchange.has_unnamed;
+            later = true;
+        }
+    });
+    exchange.has_unnamed &= later || !taken;
+    later
+}
+
+/// Whether such a message belongs to a request's reply, and is not its end.
+fn tells_of_request(tag: u8) -> bool {
+    use backend::{NOTICE, NOTIFICATION, PARAMETER_STATUS, READY};
+    !matches!(tag, NOTICE | NOTIFICATION | PARAMETER_STATUS | READY)
+}
+
+/// A reply in its turn: passes, or is swallowed.
+fn reply(exchange: &mut Exchange, tag: u8, how: impl FnOnce(&Owed) -> Option<How>) -> Result<Take, FrameError> {
+    let how = exchange.pipeline.front().and_then(how).ok_or(FrameError::Tag(tag))?;
+    exchange.pipeline.pop();
+    Ok(if how == How::Swallow { Take::Drop } else { Take::Pass })
+}
+
+/// The end of a command: of an Execute it is the reply, of a Query only a part.
+fn executed(exchange: &mut Exchange, tag: u8) -> Result<Take, FrameError> {
+    exchange.pipeline.copying_in = false;
+    if exchange.pipeline.in_doubt() {
+        exchange.pipeline.drop_doubtful();
+    }
+    match exchange.pipeline.front() {
+        Some(Owed::Query(_)) => Ok(Take::Pass),
+        Some(Owed::Execute { how: How::Swallow, .. }) => {
+            exchange.changed = true;
+            exchange.rolled_back = false;
+            exchange.pipeline.pop();
+            Ok(Take::Drop)
+        }
+        _ => reply(exchange, tag, |owed| match owed {
+            Owed::Execute { how, .. } => Some(*how),
+            _ => None,
+        }),
+    }
+}
+
+fn give_answers(exchange: &mut Exchange, steps: &mut Steps) {
+    // The frame before it must have passed whole, or the answer would land in its middle.
+    if exchange.run.left > 0 {
+        return;
+    }
+    while let Some(owed) = exchange.pipeline.pop_answer() {
+        write_answer(&owed, steps);
+    }
+}

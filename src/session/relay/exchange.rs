@@ -1,0 +1,158 @@
+//! What holds while a client has a server: what is owed, what is half done, what goes along with the transaction.
+
+use super::pipeline::{Effect, How, Owed, Pipeline};
+use super::prepared::{Unnamed, put_frame, write_close};
+use super::settings::Changes;
+use super::steps::Steps;
+use crate::server::statements::StatementId;
+use crate::wire::tag::frontend;
+
+/// A frame of which the front was handled and the rest is still to come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Run {
+    pub(super) left: usize,
+    pub(super) forward: bool,
+}
+
+/// What holds while the client has a server.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// Replies owed, transaction status.
+    pub pipeline: Pipeline,
+    /// Counted since the session last took them.
+    pub counts: Counts,
+    /// The statement that runs, or ran last, may be cancelled when the client is gone.
+    pub may_cancel: bool,
+    /// Settings sent in the client's transaction; kept until it ends, since a rollback undoes them.
+    pub(super) changes: Changes,
+    /// The server has carried them out.
+    pub(super) changed: bool,
+    /// An error was seen, or a ROLLBACK.
+    pub(super) rolled_back: bool,
+    /// The transaction has had savepoints.
+    pub(super) savepoint: bool,
+    pub(super) run: Run,
+    pub(super) gate: Gate,
+    /// What of ours is to follow the client's frame under way.
+    pub(super) after_run: AfterRun,
+    /// The front of a client's frame went out, the rest has not come yet.
+    pub(super) half_sent: bool,
+    /// The settings were compared for this exchange.
+    pub(super) begun: bool,
+    /// The server's unnamed statement, if there is one, is this client's.
+    pub(super) has_unnamed: bool,
+    /// What that is.
+    pub(super) unnamed: Unnamed,
+    /// The last Execute ends the transaction.
+    pub(super) ended: bool,
+    /// A Flush was sent behind the last Execute.
+    pub(super) flushed: bool,
+    /// What the statement last bound may do.
+    pub(super) bound: Effect,
+}
+
+/// Whether the client's messages may go to the server now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Gate {
+    #[default]
+    Open,
+    /// Settings went out with a Sync of their own; the client's message waits for it.
+    Settling,
+    /// And they failed.
+    SettlingFailed {
+        /// With what the client had sent before them: it skips up to its Sync.
+        skips: bool,
+    },
+    /// They failed, the client has read why: its message is skipped, as after any error.
+    Refusing,
+    /// A COPY failed. Whether the server had read past a Sync before is being found out.
+    Doubting {
+        /// If it had, it now skips up to the next Sync of the client's.
+        skips: bool,
+    },
+}
+
+/// What of ours waits for the end of the client's frame under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum AfterRun {
+    #[default]
+    Nothing,
+    /// A Sync in place of the Query that was skipped.
+    Sync,
+    /// What tells whether a Sync in doubt was read past.
+    Probe,
+}
+
+/// Figures for SHOW STATS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the columns of SHOW STATS_TOTALS")]
+pub struct Counts {
+    pub client_parses: u64,
+    pub server_parses: u64,
+    pub binds: u64,
+}
+
+impl Exchange {
+    /// For the next client.
+    pub fn reset(&mut self) {
+        // Whatever is added must be named here.
+        let Self {
+            pipeline,
+            counts,
+            may_cancel,
+            changes,
+            changed,
+            rolled_back,
+            savepoint,
+            run,
+            gate,
+            after_run,
+            half_sent,
+            begun,
+            has_unnamed,
+            unnamed,
+            flushed,
+            bound,
+            ended,
+        } = self;
+        pipeline.reset();
+        *counts = Counts::default();
+        *may_cancel = false;
+        changes.clear();
+        for flag in [changed, rolled_back, savepoint, half_sent, begun, has_unnamed, flushed, ended] {
+            *flag = false;
+        }
+        unnamed.forget();
+        *run = Run::default();
+        *gate = Gate::Open;
+        *after_run = AfterRun::Nothing;
+        *bound = Effect::Plain;
+    }
+
+    /// Whether the server may go to someone else: it owes nothing, is idle, in sync, and no frame is half done,
+    /// neither one from the server nor one to it. Both sides' bytes can bring this about.
+    #[inline]
+    pub fn settled(&self) -> bool {
+        self.pipeline.settled() && self.run.left == 0 && !self.half_sent && self.gate == Gate::Open
+    }
+}
+
+/// Sends a Sync of our own.
+pub(super) fn send_sync(exchange: &mut Exchange, how: How, steps: &mut Steps) {
+    steps.to_server.own(|out| put_frame(out, frontend::SYNC, &[]));
+    exchange.pipeline.push(Owed::Sync(how));
+    exchange.ended = false;
+}
+
+/// Sends what tells whether the Syncs in doubt were read past: a Close, of nothing, which is answered behind them.
+/// A server that skips needs a Sync first, or it would skip the Close, too; of all ReadyForQuery that come then,
+/// the first counts as the answer to that.
+pub(super) fn send_probe(exchange: &mut Exchange, steps: &mut Steps) {
+    if exchange.gate == (Gate::Doubting { skips: true }) {
+        steps.to_server.own(|out| put_frame(out, frontend::SYNC, &[]));
+        exchange.pipeline.push_front(Owed::Sync(How::Swallow));
+    }
+    steps.to_server.own(|out| write_close(StatementId(0), out));
+    exchange.pipeline.push(Owed::Close { how: How::Swallow, id: None, was: None });
+    send_sync(exchange, How::Swallow, steps);
+}

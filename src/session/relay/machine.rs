@@ -1,0 +1,431 @@
+//! What a client's bytes mean: which pass to the server, which are rewritten, which are answered here.
+//! Pure; [`super::backend`] is its other half.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::exchange::{AfterRun, Exchange, Gate, Run, send_probe, send_sync};
+use super::pipeline::{Effect, How, Owed, Prepares, Status};
+use super::prepared::{Names, put_frame};
+use super::requests::whole_name;
+use super::settings::{differences, write_set};
+use super::steps::Steps;
+use super::table::Table;
+use super::words::{FirstWord, first_word};
+use crate::server::statements::Statements;
+use crate::wire::frame::{self, FrameError, HEADER, Header};
+use crate::wire::params::ParamSet;
+use crate::wire::tag::{backend, frontend};
+
+/// Name of the statement that sets a setting, where the unnamed one is not ours to take.
+const SETTING: &[u8] = b"PGLIFEGUARD_SET";
+
+/// What one client's session knows between and during transactions. An idle client's is small.
+#[derive(Debug)]
+pub struct Relay {
+    /// The client's prepared statements.
+    pub names: Names,
+    /// The tracked settings, as the client knows them.
+    pub params: ParamSet,
+    /// `params` changed since the session last looked.
+    pub params_changed: bool,
+    /// The definition of the unnamed statement that the client may use in a later transaction.
+    pub(super) unnamed: Option<Box<[u8]>>,
+    pub(super) run: Run,
+    pub(super) table: Arc<Table>,
+    max_packet: usize,
+    /// Names of prepared statements are the client's own: transaction and statement pooling.
+    pub(super) own_names: bool,
+    refusal: Refusal,
+}
+
+/// Whether a client without a server has its next request skipped: it has read the error already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    None,
+    Next,
+    UntilSync,
+}
+
+/// The server that the client has, as far as the relay reads or changes it.
+#[derive(Debug)]
+pub struct Attached<'a> {
+    /// The exchange with it.
+    pub exchange: &'a mut Exchange,
+    /// What it reported.
+    pub params: &'a mut ParamSet,
+    /// The client settings that it is known to have.
+    pub matched: &'a mut Option<ParamSet>,
+    /// What is prepared there.
+    pub statements: &'a mut Statements,
+}
+
+/// How far a client's bytes were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fed {
+    /// Bytes taken; the rest is to be offered again, with more behind it or after what `stop` says.
+    pub consumed: usize,
+    /// Why it stopped.
+    pub stop: Stop,
+}
+
+/// Why no more of a client's bytes were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// All whole frames are taken.
+    Input,
+    /// The next one needs a server.
+    NeedServer,
+    /// The next one waits for the server: for the end of a COPY, or of our settings.
+    Hold,
+    /// The client said good-bye.
+    Terminate,
+    /// The next one can't be a message: the connection is to be closed with the error's reply.
+    Violation(FrameError),
+}
+
+/// What becomes of a frame.
+pub(super) enum Take {
+    Forward,
+    /// These many bytes at its front were replaced; the rest passes.
+    Behind(usize),
+    Drop,
+    Stop(Stop),
+}
+
+impl Relay {
+    /// For a client that has just logged in. `params` are the tracked settings that it was told.
+    pub fn new(table: Arc<Table>, params: ParamSet, max_packet: usize, own_names: bool) -> Self {
+        Self {
+            names: Names::default(),
+            params,
+            params_changed: false,
+            unnamed: None,
+            run: Run::default(),
+            table,
+            max_packet,
+            own_names,
+            refusal: Refusal::None,
+        }
+    }
+
+    /// The request that waited for a server is given up; the client is told so by an error that goes before.
+    /// A Query ends with ReadyForQuery, an extended request is skipped up to its Sync.
+    pub fn refuse_next(&mut self) {
+        self.refusal = Refusal::Next;
+    }
+
+    /// The server goes: what the client keeps of the exchange with it.
+    pub fn part(&mut self, exchange: &Exchange) {
+        if exchange.has_unnamed {
+            self.unnamed = exchange.unnamed.lasting().map(Into::into);
+        }
+    }
+
+    /// Whether a frame of the client's is half taken.
+    pub fn mid_frame(&self) -> bool {
+        self.run.left > 0
+    }
+
+    /// Takes what the client sent. Whatever it stops at, what came before is in `steps` and is to be written.
+    pub fn from_client(&mut self, mut server: Option<Attached<'_>>, input: &[u8], steps: &mut Steps) -> Fed {
+        let mut at = 0;
+        let stop = loop {
+            at += self.go_on(server.as_mut(), input.len() - at, at, steps);
+            if self.run.left > 0 {
+                break Stop::Input;
+            }
+            let header = match frame::header(&input[at..], self.max_packet) {
+                Ok(Some(header)) => header,
+                Ok(None) => break Stop::Input,
+                Err(error) => break Stop::Violation(error),
+            };
+            let have = &input[at..input.len().min(at + header.total)];
+            let (front, forward) = match self.frame(server.as_mut(), header, have, steps) {
+                Ok(Take::Forward) => (0, true),
+                Ok(Take::Behind(front)) => (front, true),
+                Ok(Take::Drop) => (0, false),
+                Ok(Take::Stop(stop)) => break stop,
+                Err(error) => break Stop::Violation(error),
+            };
+            if forward {
+                steps.to_server.pass(at + front..at + have.len());
+            }
+            at += have.len();
+            self.run = Run { left: header.total - have.len(), forward };
+        };
+        if let Some(server) = server {
+            server.exchange.half_sent = self.half_sent();
+        }
+        Fed { consumed: at, stop }
+    }
+
+    /// Whether the server has the front of a frame only: nothing of ours may go out now.
+    pub(super) fn half_sent(&self) -> bool {
+        self.run.left > 0 && self.run.forward
+    }
+
+    /// Passes on, or drops, what follows of a frame under way; returns how many bytes.
+    fn go_on(&mut self, server: Option<&mut Attached<'_>>, have: usize, at: usize, steps: &mut Steps) -> usize {
+        let taken = self.run.left.min(have);
+        if self.run.forward {
+            steps.to_server.pass(at..at + taken);
+        }
+        self.run.left -= taken;
+        if let Some(server) = server
+            && self.run.left == 0
+        {
+            server.exchange.half_sent = false;
+            match std::mem::take(&mut server.exchange.after_run) {
+                AfterRun::Nothing => {}
+                AfterRun::Sync => send_sync(server.exchange, How::Reply, steps),
+                AfterRun::Probe => send_probe(server.exchange, steps),
+            }
+        }
+        taken
+    }
+
+    fn frame(
+        &mut self,
+        server: Option<&mut Attached<'_>>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        let Some(server) = server else { return self.frame_alone(header, have, steps) };
+        match waits(server.exchange, header.tag) {
+            Some(Waits::Hold) => return Ok(Take::Stop(Stop::Hold)),
+            Some(Waits::Skip) => return Ok(skip(server.exchange, header.tag, steps)),
+            Some(Waits::Settle) => {
+                send_sync(server.exchange, How::Swallow, steps);
+                server.exchange.gate = Gate::Settling;
+                return Ok(Take::Stop(Stop::Hold));
+            }
+            None => {}
+        }
+        match header.tag {
+            frontend::QUERY => {
+                let word = first_word(&have[HEADER..]);
+                let effect = word.effect(have.len() < header.total);
+                Ok(self.simple(server, Owed::Query(effect), word, steps))
+            }
+            frontend::FUNCTION_CALL => Ok(self.simple(server, Owed::Function, first_word(b"select"), steps)),
+            frontend::PARSE => self.parse(server, header, have, steps),
+            frontend::BIND => self.bind(server, header, have, steps),
+            frontend::DESCRIBE => self.describe(server, header, have, steps),
+            frontend::EXECUTE => Ok(self.execute(server, steps)),
+            frontend::CLOSE => self.close(server, header, have, steps),
+            frontend::SYNC => Ok(sync(server.exchange, steps)),
+            // The server's error for it would answer nothing that is owed, and it would skip up to a Sync.
+            frontend::FLUSH if header.total > HEADER => Err(FrameError::Body(header.tag)),
+            frontend::FLUSH if server.exchange.pipeline.is_empty() => Ok(Take::Drop),
+            frontend::FLUSH => Ok(Take::Forward),
+            frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => Ok(copy(server.exchange, header.tag)),
+            frontend::TERMINATE => Ok(Take::Stop(Stop::Terminate)),
+            tag => Err(FrameError::Tag(tag)),
+        }
+    }
+
+    /// A frame of a client that has no server: most need one, some mean nothing without.
+    fn frame_alone(&mut self, header: Header, have: &[u8], steps: &mut Steps) -> Result<Take, FrameError> {
+        if self.refusal != Refusal::None
+            && let Some(take) = self.refuse(header.tag, steps)
+        {
+            return Ok(take);
+        }
+        Ok(match header.tag {
+            frontend::QUERY
+            | frontend::FUNCTION_CALL
+            | frontend::PARSE
+            | frontend::BIND
+            | frontend::DESCRIBE
+            | frontend::EXECUTE => Take::Stop(Stop::NeedServer),
+            frontend::CLOSE if have.len() < header.total => whole_name(header)?,
+            frontend::CLOSE => {
+                let (kind, name) = frame::target(have)?;
+                if kind == b'S' && self.own_names {
+                    self.names.remove(name);
+                }
+                put_empty(backend::CLOSE_COMPLETE, steps);
+                Take::Drop
+            }
+            frontend::SYNC => {
+                put_ready(Status::Idle, steps);
+                Take::Drop
+            }
+            // Flush with nothing outstanding; what a client still sends of a COPY that an error ended.
+            frontend::FLUSH | frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => Take::Drop,
+            frontend::TERMINATE => Take::Stop(Stop::Terminate),
+            tag => return Err(FrameError::Tag(tag)),
+        })
+    }
+
+    /// Skips a message of a request that was given up.
+    fn refuse(&mut self, tag: u8, steps: &mut Steps) -> Option<Take> {
+        match (tag, self.refusal) {
+            (frontend::TERMINATE, _) => return None,
+            (frontend::SYNC, _) | (frontend::QUERY | frontend::FUNCTION_CALL, Refusal::Next) => {
+                self.refusal = Refusal::None;
+                put_ready(Status::Idle, steps);
+            }
+            _ => self.refusal = Refusal::UntilSync,
+        }
+        Some(Take::Drop)
+    }
+
+    /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once.
+    pub(super) fn begin(&mut self, server: &mut Attached<'_>, word: Option<FirstWord>, steps: &mut Steps) -> bool {
+        let exchange = &mut *server.exchange;
+        if exchange.begun {
+            return true;
+        }
+        // A chained transaction: it must not have failed, or it takes no settings.
+        match exchange.pipeline.status {
+            Status::Idle => {}
+            _ if exchange.pipeline.owes_ready() => return false,
+            Status::InTransaction => {}
+            Status::Failed => return true,
+        }
+        exchange.begun = true;
+        if server.matched.as_ref().is_some_and(|matched| matched.same(&self.params)) {
+            return true;
+        }
+        let changes = differences(&self.params, server.params);
+        if changes.is_empty() {
+            *server.matched = Some(self.params.clone());
+            return true;
+        }
+        let swallow = |owed: Owed, exchange: &mut Exchange| exchange.pipeline.push(owed);
+        let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
+            steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
+            swallow(Owed::Close { how: How::Swallow, id: None, was: None }, exchange);
+        };
+        // The unnamed statement is the client's where the server is.
+        let name: &[u8] = if self.own_names { b"" } else { SETTING };
+        for change in &changes {
+            if !self.own_names {
+                close(&[b"S", SETTING].concat(), exchange, steps);
+            }
+            steps.to_server.own(|out| write_set(name, &change.name, &change.wanted, out));
+            swallow(Owed::Parse { how: How::Swallow, what: Prepares::Setting }, exchange);
+            swallow(Owed::Bind(How::Swallow), exchange);
+            swallow(Owed::Execute { how: How::Swallow, effect: Effect::Plain }, exchange);
+        }
+        // The client would find our portal where it expects none.
+        close(b"P", exchange, steps);
+        if std::mem::replace(&mut exchange.has_unnamed, false) {
+            self.unnamed = exchange.unnamed.lasting().map(Into::into);
+        }
+        *server.matched = None;
+        exchange.changes = changes;
+        exchange.changed = false;
+        let together = word.is_none_or(|word| word.allows_prefix());
+        if !together {
+            send_sync(exchange, How::Swallow, steps);
+            exchange.gate = Gate::Settling;
+        }
+        together
+    }
+
+    fn simple(&mut self, server: &mut Attached<'_>, owed: Owed, word: FirstWord, steps: &mut Steps) -> Take {
+        if !self.begin(server, Some(word), steps) {
+            return Take::Stop(Stop::Hold);
+        }
+        let exchange = &mut *server.exchange;
+        exchange.may_cancel = word.allows_cancel();
+        if matches!(owed, Owed::Query(_)) {
+            // It drops the unnamed statement.
+            exchange.has_unnamed = false;
+            exchange.unnamed.forget();
+            self.unnamed = None;
+        }
+        exchange.pipeline.push(owed);
+        Take::Forward
+    }
+}
+
+/// What keeps a client's message from its server.
+enum Waits {
+    Hold,
+    Skip,
+    /// It is held, and what was sent is ended with a Sync of ours.
+    Settle,
+}
+
+fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
+    use frontend::{COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH, SYNC, TERMINATE};
+    match exchange.gate {
+        _ if tag == TERMINATE => None,
+        Gate::Settling | Gate::SettlingFailed { .. } => Some(Waits::Hold),
+        // What is left of the COPY means nothing to the server any more.
+        Gate::Doubting { .. } => match tag {
+            COPY_DATA | COPY_DONE | COPY_FAIL => Some(Waits::Skip),
+            _ => Some(Waits::Hold),
+        },
+        Gate::Refusing => Some(Waits::Skip),
+        Gate::Open if exchange.pipeline.skipping && tag != SYNC => Some(Waits::Skip),
+        // A server in copy mode dies of any other message: "protocol synchronization was lost".
+        Gate::Open if exchange.pipeline.copying_in => match tag {
+            // It reads past a Sync without a word, unless the COPY has failed meanwhile.
+            COPY_DATA | COPY_DONE | COPY_FAIL | SYNC => None,
+            FLUSH => Some(Waits::Skip),
+            _ => Some(Waits::Hold),
+        },
+        // Settings went out in the transaction that ends with what is owed; should it fail, they are to be sent again
+        // before anything else runs.
+        Gate::Open if !exchange.changes.is_empty() && exchange.pipeline.ends_transaction() => match tag {
+            COPY_DATA | COPY_DONE | COPY_FAIL => None,
+            _ => Some(Waits::Hold),
+        },
+        // The same if the transaction ends without Sync.
+        Gate::Open if !exchange.changes.is_empty() && exchange.ended => match tag {
+            COPY_DATA | COPY_DONE | COPY_FAIL | FLUSH | SYNC => None,
+            _ => Some(Waits::Settle),
+        },
+        Gate::Open => None,
+    }
+}
+
+/// Drops a message that the server would skip.
+fn skip(exchange: &mut Exchange, tag: u8, steps: &mut Steps) -> Take {
+    if exchange.gate == Gate::Refusing {
+        exchange.gate = Gate::Open;
+        match tag {
+            // The settings' error was this query's answer; what is missing of it is ReadyForQuery.
+            frontend::QUERY | frontend::FUNCTION_CALL | frontend::SYNC => send_sync(exchange, How::Reply, steps),
+            _ => exchange.pipeline.skipping = true,
+        }
+    }
+    Take::Drop
+}
+
+fn sync(exchange: &mut Exchange, steps: &mut Steps) -> Take {
+    if exchange.settled() {
+        put_ready(Status::Idle, steps);
+        return Take::Drop;
+    }
+    let pipeline = &mut exchange.pipeline;
+    pipeline.skipping = false;
+    exchange.ended = false;
+    pipeline.push(if pipeline.copying_in { Owed::DoubtfulSync } else { Owed::Sync(How::Reply) });
+    Take::Forward
+}
+
+fn copy(exchange: &mut Exchange, tag: u8) -> Take {
+    if exchange.pipeline.is_empty() {
+        return Take::Drop;
+    }
+    if tag != frontend::COPY_DATA && !std::mem::take(&mut exchange.pipeline.copying_in) {
+        exchange.pipeline.push(Owed::CopyEnd);
+    }
+    Take::Forward
+}
+
+pub(super) fn put_empty(tag: u8, steps: &mut Steps) {
+    steps.to_client.own_bytes(&[tag, 0, 0, 0, 4]);
+}
+
+fn put_ready(status: Status, steps: &mut Steps) {
+    steps.to_client.own(|out: &mut BytesMut| put_frame(out, backend::READY, &[&[status.as_byte()]]));
+}

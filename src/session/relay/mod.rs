@@ -1,0 +1,20 @@
+//! The relay: pure machines that decide what a client's and a server's bytes mean, and the one loop that moves them.
+
+pub mod active;
+pub mod backend;
+pub mod exchange;
+pub mod leave;
+pub mod machine;
+pub mod pipeline;
+pub mod prepared;
+pub mod pump;
+mod requests;
+pub mod settings;
+pub mod steps;
+pub mod table;
+pub mod words;
+
+pub use backend::Heard;
+pub use exchange::Exchange;
+pub use machine::{Attached, Fed, Relay, Stop};
+pub use steps::Steps;

@@ -1,0 +1,449 @@
+//! What a server still owes, in order, and whether it may be given to someone else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::prepared::Statement;
+use crate::server::statements::StatementId;
+use crate::wire::error::ErrorReply;
+
+/// What becomes of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The server's reply goes to the client.
+    Reply,
+    /// The request was ours: its reply goes nowhere.
+    Swallow,
+    /// The server was not asked: we reply when its turn comes.
+    Answer,
+}
+
+/// A client's name for a statement.
+pub type Name = Arc<[u8]>;
+
+/// One reply owed to the client, or to us.
+#[derive(Debug)]
+pub enum Owed {
+    /// A simple Query, up to its ReadyForQuery.
+    Query(Effect),
+    /// A FunctionCall, up to its ReadyForQuery.
+    Function,
+    /// ReadyForQuery.
+    Sync(How),
+    /// ReadyForQuery of a Sync that the server may have read past because it copied.
+    DoubtfulSync,
+    /// ParseComplete.
+    Parse {
+        /// What becomes of the reply.
+        how: How,
+        /// What is there from now on, unless an error takes it back.
+        what: Prepares,
+    },
+    /// BindComplete.
+    Bind(How),
+    /// ParameterDescription, then RowDescription or NoData.
+    Describe,
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
+    Execute {
+        /// What becomes of the reply.
+        how: How,
+        /// What it may do.
+        effect: Effect,
+    },
+    /// CloseComplete. What an error takes back: that the server has dropped it, that the client's name is free.
+    Close {
+        /// What becomes of the reply.
+        how: How,
+        /// The statement that the server had, and drops.
+        id: Option<StatementId>,
+        /// The client's name that is free from now on, and what it meant.
+        was: Option<(Name, Arc<Statement>)>,
+    },
+    /// Nothing: here the client said CopyDone or CopyFail, before the server said that it copies.
+    CopyEnd,
+    /// A request of ours that must fail; the client reads this error in place of the server's.
+    Poison(Box<ErrorReply>),
+}
+
+/// What a statement may do that matters to those sent behind it, by its first word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing that does.
+    #[default]
+    Plain,
+    /// Drops all prepared statements.
+    Forgets,
+    /// Copies in, and reads past Syncs.
+    Copies,
+    /// Ends the transaction, and may undo it.
+    Ends,
+}
+
+/// What a Parse makes.
+#[derive(Debug)]
+pub enum Prepares {
+    /// A setting of ours that goes before the client's message.
+    Setting,
+    /// What the client said, unchanged.
+    AsSaid {
+        /// From now on the server's unnamed statement is this client's.
+        takes_unnamed: bool,
+    },
+    /// A statement that servers keep under our name.
+    Kept {
+        /// The statement that the server has from now on.
+        id: Option<StatementId>,
+        /// The name that the client has given it, and to what.
+        name: Option<(Name, Arc<Statement>)>,
+    },
+}
+
+impl Owed {
+    /// Whether the server does not answer it: we do, when its turn comes, or nobody.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Parse { how: How::Answer, .. } | Self::Close { how: How::Answer, .. } | Self::CopyEnd)
+    }
+
+    /// A setting of ours that goes before the client's message.
+    pub fn is_prefix(&self) -> bool {
+        matches!(
+            self,
+            Self::Parse { what: Prepares::Setting, .. }
+                | Self::Bind(How::Swallow)
+                | Self::Execute { how: How::Swallow, .. }
+                | Self::Close { how: How::Swallow, id: None, .. }
+        )
+    }
+
+    /// What the server skips after an error in the extended protocol: everything but Sync.
+    pub fn is_sync(&self) -> bool {
+        matches!(self, Self::Sync(_))
+    }
+
+    /// Whether an answer to it ends with ReadyForQuery.
+    fn ends_with_ready(&self) -> bool {
+        matches!(self, Self::Query(_) | Self::Function | Self::Sync(_))
+    }
+
+    fn effect(&self) -> Effect {
+        match self {
+            Self::Query(effect) | Self::Execute { effect, .. } => *effect,
+            _ => Effect::Plain,
+        }
+    }
+
+    fn forgets(&self) -> bool {
+        matches!(self.effect(), Effect::Forgets)
+    }
+
+    /// Whether its outcome changes which statements there are, or what the client's names mean; or, for a COPY,
+    /// when answers of ours are due.
+    fn changes_statements(&self) -> bool {
+        match self {
+            Self::Parse { what: Prepares::Kept { .. }, .. } => true,
+            Self::Close { id, was, .. } => id.is_some() || was.is_some(),
+            owed => matches!(owed.effect(), Effect::Forgets | Effect::Copies),
+        }
+    }
+
+    /// Whether what is decided before it stays open for what is sent behind it. After an error all up to Sync has
+    /// one fate. What a DISCARD ALL does is open behind a Query, too.
+    fn seals(&self) -> bool {
+        matches!(self, Self::Sync(_) | Self::Query(Effect::Forgets))
+    }
+
+    fn takes_unnamed(&self) -> bool {
+        matches!(self, Self::Parse { what: Prepares::AsSaid { takes_unnamed: true }, .. })
+    }
+}
+
+/// Transaction status as ReadyForQuery tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// No transaction block.
+    Idle,
+    /// In a transaction block.
+    InTransaction,
+    /// In a failed transaction block.
+    Failed,
+}
+
+impl Status {
+    /// From ReadyForQuery's byte.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'I' => Some(Self::Idle),
+            b'T' => Some(Self::InTransaction),
+            b'E' => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
+    /// ReadyForQuery's byte.
+    pub fn as_byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::InTransaction => b'T',
+            Self::Failed => b'E',
+        }
+    }
+}
+
+/// Replies that the server still owes, oldest first, and what else ties it to its client.
+/// Invariant: an answer of ours is never at the front; it is given at once.
+#[derive(Debug)]
+pub struct Pipeline {
+    queue: VecDeque<Owed>,
+    owed: Tally,
+    /// How many of those that change statements have a Sync behind them.
+    sealed: usize,
+    /// The same of those that take the unnamed statement.
+    sealed_unnamed: usize,
+    /// As of the last ReadyForQuery.
+    pub status: Status,
+    /// Messages of the extended protocol were sent since the last Sync.
+    pub unsynced: bool,
+    /// An error was seen, the Sync that ends the skipping is still to come from the client.
+    pub skipping: bool,
+    /// The server reads CopyData.
+    pub copying_in: bool,
+}
+
+/// How many of the entries are of a kind.
+#[derive(Debug, Default)]
+struct Tally {
+    ready: usize,
+    doubtful: usize,
+    changes: usize,
+    forgets: usize,
+    unnamed: usize,
+}
+
+impl Tally {
+    #[inline]
+    fn add(&mut self, owed: &Owed) {
+        self.ready += usize::from(owed.ends_with_ready());
+        self.doubtful += usize::from(matches!(owed, Owed::DoubtfulSync));
+        self.changes += usize::from(owed.changes_statements());
+        self.forgets += usize::from(owed.forgets());
+        self.unnamed += usize::from(owed.takes_unnamed());
+    }
+
+    #[inline]
+    fn remove(&mut self, owed: &Owed) {
+        self.ready -= usize::from(owed.ends_with_ready());
+        self.doubtful -= usize::from(matches!(owed, Owed::DoubtfulSync));
+        self.changes -= usize::from(owed.changes_statements());
+        self.forgets -= usize::from(owed.forgets());
+        self.unnamed -= usize::from(owed.takes_unnamed());
+    }
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            owed: Tally::default(),
+            sealed: 0,
+            sealed_unnamed: 0,
+            status: Status::Idle,
+            unsynced: false,
+            skipping: false,
+            copying_in: false,
+        }
+    }
+}
+
+impl Pipeline {
+    /// For the next client.
+    pub fn reset(&mut self) {
+        // Whatever is added must be named here.
+        let Self { queue, owed, sealed, sealed_unnamed, status, unsynced, skipping, copying_in } = self;
+        queue.clear();
+        *owed = Tally::default();
+        (*sealed, *sealed_unnamed) = (0, 0);
+        *status = Status::Idle;
+        (*unsynced, *skipping, *copying_in) = (false, false, false);
+    }
+
+    /// Whether the server owes nothing, is idle and in sync.
+    #[inline]
+    pub fn settled(&self) -> bool {
+        self.queue.is_empty() && self.status == Status::Idle && !self.unsynced && !self.skipping && !self.copying_in
+    }
+
+    /// Whether the last of what is owed ends the implicit transaction before it.
+    #[inline]
+    pub fn ends_transaction(&self) -> bool {
+        !self.queue.is_empty() && !self.unsynced
+    }
+
+    /// Whether nothing is owed: the next message is the client's.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether the server owes nothing; what is owed is ours.
+    #[inline]
+    pub fn is_answered(&self) -> bool {
+        self.queue.iter().all(Owed::is_answer)
+    }
+
+    /// Whether replies are owed that may end or fail a transaction before the next message is read.
+    #[inline]
+    pub fn owes_ready(&self) -> bool {
+        self.owed.ready > 0
+    }
+
+    /// Whether it is still open which statements there will be when the server reads the next message,
+    /// and that message does not share the fate of those that decide it.
+    #[inline]
+    pub fn statements_unsure(&self) -> bool {
+        self.sealed > 0
+    }
+
+    /// The same of the unnamed statement.
+    #[inline]
+    pub fn unnamed_unsure(&self) -> bool {
+        self.sealed_unnamed > 0
+    }
+
+    /// Whether something is owed that may drop all statements.
+    #[inline]
+    pub fn forgetting(&self) -> bool {
+        self.owed.forgets > 0
+    }
+
+    /// Notes a request.
+    #[inline]
+    pub fn push(&mut self, owed: Owed) {
+        if owed.ends_with_ready() {
+            // Each of them ends an implicit transaction, and with it what was sent without Sync before.
+            self.unsynced = false;
+        } else if !owed.is_answer() && !matches!(owed, Owed::DoubtfulSync) {
+            self.unsynced = true;
+        }
+        self.owed.add(&owed);
+        if owed.seals() {
+            self.sealed = self.owed.changes;
+            self.sealed_unnamed = self.owed.unnamed;
+        }
+        self.queue.push_back(owed);
+    }
+
+    /// Notes a request that is answered before all others.
+    pub fn push_front(&mut self, owed: Owed) {
+        self.owed.add(&owed);
+        self.queue.push_front(owed);
+    }
+
+    /// Changes all that is owed, oldest first.
+    pub fn revise(&mut self, mut revise: impl FnMut(&mut Owed)) {
+        self.owed = Tally::default();
+        for owed in &mut self.queue {
+            revise(owed);
+            self.owed.add(owed);
+            if owed.seals() {
+                self.sealed = self.owed.changes;
+                self.sealed_unnamed = self.owed.unnamed;
+            }
+        }
+    }
+
+    /// The reply that comes next.
+    #[inline]
+    pub fn front(&self) -> Option<&Owed> {
+        self.queue.front()
+    }
+
+    /// Takes the reply that came.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Owed> {
+        let owed = self.queue.pop_front()?;
+        self.owed.remove(&owed);
+        self.sealed = self.sealed.saturating_sub(usize::from(owed.changes_statements()));
+        self.sealed_unnamed = self.sealed_unnamed.saturating_sub(usize::from(owed.takes_unnamed()));
+        Some(owed)
+    }
+
+    /// Takes the answer of ours whose turn has come.
+    #[inline]
+    pub fn pop_answer(&mut self) -> Option<Owed> {
+        if self.queue.front()?.is_answer() { self.pop() } else { None }
+    }
+
+    /// Drops what the server skips after an error: everything up to the next Sync. Oldest first.
+    /// Syncs in doubt among them stay.
+    pub fn skip_to_sync(&mut self) -> Vec<Owed> {
+        let mut skipped = Vec::new();
+        let mut doubtful = 0;
+        while self.queue.front().is_some_and(|front| !front.is_sync()) {
+            match self.pop() {
+                Some(Owed::DoubtfulSync) => doubtful += 1,
+                owed => skipped.extend(owed),
+            }
+        }
+        (0..doubtful).for_each(|_| self.push_front(Owed::DoubtfulSync));
+        skipped
+    }
+
+    /// The server has begun to copy in. It reads past the Syncs behind the COPY, up to the first other message,
+    /// unless the COPY fails before it reads any: until then they are in doubt.
+    pub fn copy_in_begins(&mut self) {
+        self.copying_in = true;
+        let mut at = 1;
+        while let Some(owed) = self.queue.get_mut(at) {
+            match owed {
+                Owed::Sync(_) => {
+                    self.owed.remove(owed);
+                    *owed = Owed::DoubtfulSync;
+                    self.owed.add(owed);
+                    at += 1;
+                }
+                Owed::CopyEnd => {
+                    self.queue.remove(at);
+                    self.copying_in = false;
+                    break;
+                }
+                _ => break,
+            }
+        }
+        // A Sync that is read past does not end the transaction.
+        self.unsynced |= !self.owes_ready();
+    }
+
+    /// Whether a Sync is in doubt.
+    #[inline]
+    pub fn in_doubt(&self) -> bool {
+        self.owed.doubtful > 0
+    }
+
+    /// The COPY went well, so the server has read all of it, and past these.
+    pub fn drop_doubtful(&mut self) {
+        self.queue.retain(|owed| !matches!(owed, Owed::DoubtfulSync));
+        self.owed.doubtful = 0;
+    }
+
+    /// The server answers something else: those in doubt before it were read past.
+    pub fn drop_doubtful_front(&mut self) {
+        while matches!(self.front(), Some(Owed::DoubtfulSync)) {
+            self.pop();
+        }
+    }
+
+    /// The COPY failed. One ReadyForQuery is like another, so the certain Syncs among those in doubt come first.
+    /// Returns whether nothing is owed behind that tells by its reply what became of those in doubt.
+    pub fn sort_doubtful(&mut self) -> bool {
+        let rank = |owed: &Owed| match owed {
+            Owed::Sync(_) => 0,
+            Owed::DoubtfulSync => 1,
+            _ => 2,
+        };
+        let start = usize::from(matches!(self.front(), Some(Owed::Query(_))));
+        let silent = |owed: &&Owed| owed.is_sync() || owed.is_answer() || matches!(owed, Owed::DoubtfulSync);
+        let end = start + self.queue.range(start..).take_while(silent).count();
+        self.queue.make_contiguous()[start..end].sort_by_key(rank);
+        end == self.queue.len()
+    }
+}

@@ -1,0 +1,150 @@
+//! Protocol-level prepared statements in transaction pooling: each client has its own names,
+//! the same text with the same parameter types is one statement for all of them.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use hashbrown::HashMap;
+
+use super::words::{FirstWord, first_word};
+use crate::server::statements::StatementId;
+use crate::wire::tag::frontend;
+
+pub(super) type Hasher = foldhash::fast::RandomState;
+
+/// A statement that any server can be given.
+#[derive(Debug)]
+pub struct Statement {
+    /// The same for the same text and parameter types.
+    pub id: StatementId,
+    /// Its name on every server.
+    name: Box<[u8]>,
+    /// What it begins with.
+    word: FirstWord,
+    /// The Parse body behind the name: text, NUL, parameter types.
+    definition: Arc<[u8]>,
+}
+
+impl Statement {
+    pub(super) fn new(id: StatementId, definition: Arc<[u8]>) -> Self {
+        let word = first_word(definition.split(|&byte| byte == 0).next().unwrap_or_default());
+        Self { id, name: server_name(id), word, definition }
+    }
+
+    /// The name on servers.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The first word of its text.
+    pub fn word(&self) -> FirstWord {
+        self.word
+    }
+
+    /// Appends the Parse that creates it on a server.
+    pub fn write_parse(&self, out: &mut BytesMut) {
+        put_frame(out, frontend::PARSE, &[&self.name, b"\0", &self.definition]);
+    }
+}
+
+/// The name that a statement has on every server.
+pub fn server_name(id: StatementId) -> Box<[u8]> {
+    format!("PGLIFEGUARD_{}", id.0).into_bytes().into_boxed_slice()
+}
+
+/// Appends the Close of a statement.
+pub fn write_close(id: StatementId, out: &mut BytesMut) {
+    put_frame(out, frontend::CLOSE, &[b"S", &server_name(id), b"\0"]);
+}
+
+/// Appends a frame whose body is these parts. They are ours or passed a limit before, so the length fits.
+pub fn put_frame(out: &mut BytesMut, tag: u8, parts: &[&[u8]]) {
+    let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
+    out.reserve(1 + length);
+    out.put_u8(tag);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    parts.iter().for_each(|part| out.put_slice(part));
+}
+
+/// One client's names. Holds no memory until the first.
+#[derive(Debug, Default)]
+pub struct Names(Option<Box<ByName>>);
+
+type ByName = HashMap<Arc<[u8]>, Arc<Statement>, Hasher>;
+
+impl Names {
+    /// The statement that the client calls `name`.
+    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.0.as_ref()?.get(name)
+    }
+
+    /// Gives a statement a name.
+    pub fn insert(&mut self, name: Arc<[u8]>, statement: Arc<Statement>) {
+        self.0.get_or_insert_default().insert(name, statement);
+    }
+
+    /// Takes a name back.
+    pub fn remove(&mut self, name: &[u8]) -> Option<(Arc<[u8]>, Arc<Statement>)> {
+        self.0.as_mut()?.remove_entry(name)
+    }
+
+    /// Forgets all names.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |names| names.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A definition longer than this, in bytes, does not outlive its transaction.
+pub(super) const LASTING_MAX: usize = 64 * 1024;
+
+/// The unnamed statement that the client has made on its server. Almost always it is used in the same transaction,
+/// and done with. Where it is not (psql's `\gdesc`, `PQprepare` without a name), it goes with the client.
+#[derive(Debug, Default)]
+pub struct Unnamed {
+    /// Empty: there is none, or none that can last.
+    definition: Vec<u8>,
+    /// The client has used it in another transaction than the one that made it, and will again.
+    lasts: bool,
+    used: bool,
+}
+
+impl Unnamed {
+    /// The client makes another; `None` where it is too long, or not all here.
+    pub fn made(&mut self, definition: Option<&[u8]>) {
+        self.forget();
+        let definition = definition.filter(|definition| definition.len() <= LASTING_MAX);
+        self.definition.extend_from_slice(definition.unwrap_or_default());
+    }
+
+    /// The client uses it.
+    pub fn used(&mut self) {
+        self.used = true;
+    }
+
+    /// The client uses one that it has made in an earlier transaction.
+    pub fn recalled(&mut self, definition: &[u8]) {
+        self.made(Some(definition));
+        self.lasts = true;
+    }
+
+    /// There is none any more.
+    pub fn forget(&mut self) {
+        self.definition.clear();
+        (self.lasts, self.used) = (false, false);
+    }
+
+    /// What the client is to keep beyond the transaction.
+    pub fn lasting(&self) -> Option<&[u8]> {
+        (!self.definition.is_empty() && (self.lasts || !self.used)).then_some(&*self.definition)
+    }
+}

@@ -1,0 +1,477 @@
+//! The only loop that moves bytes: reads a side, lets the relay say what they mean, writes at once from the same buffer.
+//! One task owns the client, and the server for as long as it is lent. Nothing is read from a side while what it
+//! sent before is not written yet; an idle client holds no buffer.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+
+use super::active::{Active, Work, drain, write_out};
+use super::backend::Heard;
+use super::machine::{Relay, Stop};
+use super::pipeline::Status;
+use super::steps::Steps;
+use crate::config::model::PoolMode;
+use crate::net::Stream;
+use crate::net::stream::Probe;
+use crate::pool::{Acquire, AcquireError, Lease};
+use crate::session::cancel::Canceller;
+use crate::session::deadlines::{Due, Phase};
+use crate::session::registry::{Orders, Shared};
+use crate::telemetry::events::session as events;
+use crate::wire::frame::FrameError;
+
+mod orders;
+
+/// One read takes at most this much, in bytes. Large results are a matter of this size.
+const READ: usize = 256 * 1024;
+/// A client that waits for a server is read ahead this far, in bytes, so that its going away is noticed.
+const READ_AHEAD: usize = 64 * 1024;
+/// A client that does not read its replies is not read either, beyond so many bytes of them.
+const UNREAD_MAX: usize = 64 * 1024;
+/// Boxes that a worker keeps for the next clients.
+const KEPT: usize = 64;
+
+/// Why the pump stopped.
+#[derive(Debug)]
+pub enum End {
+    /// The client said good-bye.
+    Terminated,
+    /// The client's connection ended or broke.
+    Vanished,
+    /// The client sent what is no message.
+    Violation(FrameError),
+    /// No server was to be had.
+    NoServer(AcquireError),
+    /// The server's connection ended while the client had it.
+    ServerLost {
+        /// What happened to it.
+        cause: String,
+        /// It told the client why itself.
+        told: bool,
+    },
+    /// `server_fast_close`: the session's server is to be closed, and its transaction is over.
+    ServerObsolete,
+    /// A timeout passed.
+    TimedOut(Due),
+    /// Someone else ended the session.
+    Ordered(Orders),
+    /// A transaction block in statement pooling.
+    TransactionInStatementMode,
+}
+
+/// Buffers that a worker thread uses for whichever session it runs.
+struct Scratch {
+    read: Box<[u8]>,
+    steps: Steps,
+    #[expect(clippy::vec_box, reason = "they move between here and the sessions without being copied")]
+    idle: Vec<Box<Work>>,
+    /// The client's socket had nothing to read in this poll already, and will wake the task when it has.
+    client_is_quiet: bool,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        read: vec![0; READ].into_boxed_slice(),
+        steps: Steps::default(),
+        idle: Vec::new(),
+        client_is_quiet: false,
+    });
+}
+
+/// A client's connection and what is under way on it.
+#[derive(Debug)]
+pub struct Pump {
+    /// The client's connection.
+    pub client: Stream,
+    /// What others see of the session.
+    pub shared: Arc<Shared>,
+    /// What the bytes mean.
+    pub relay: Relay,
+    /// The server that it has.
+    pub active: Option<Active>,
+    /// Its place in the queue for one.
+    waiting: Option<Box<Waiting>>,
+    /// What the client sent and is not taken yet.
+    held: BytesMut,
+    /// What is written to the client and its socket has not taken yet.
+    to_client: BytesMut,
+    canceller: Arc<Canceller>,
+    waker: Option<Waker>,
+    mode: PoolMode,
+    /// The front of `held` waits for the server, not for more of it.
+    stalled: bool,
+    /// The client's socket took a write no more.
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    acquire: Acquire,
+    since: Instant,
+}
+
+impl Pump {
+    /// For a client that has just logged in; `held` is what it sent already.
+    pub fn new(
+        client: Stream,
+        shared: Arc<Shared>,
+        relay: Relay,
+        held: BytesMut,
+        mode: PoolMode,
+        canceller: Arc<Canceller>,
+    ) -> Self {
+        Self {
+            client,
+            shared,
+            relay,
+            active: None,
+            waiting: None,
+            stalled: false,
+            // The login's buffer is not carried on when nothing is in it.
+            held: if held.is_empty() { BytesMut::new() } else { held },
+            to_client: BytesMut::new(),
+            canceller,
+            waker: None,
+            mode,
+            gone: false,
+        }
+    }
+
+    /// Takes what the client sent behind its login. To be called once, before [`Self::poll`].
+    ///
+    /// # Errors
+    /// What ends the session.
+    pub fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        SCRATCH.with_borrow_mut(|scratch| self.feed_held(cx, scratch))
+    }
+
+    /// Moves bytes until something ends the session. Between polls all state is in `self`.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.shared.register(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.client_is_quiet = false;
+            loop {
+                match self.turn(cx, scratch) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Pending,
+                    Err(end) => return Poll::Ready(end),
+                }
+            }
+        })
+    }
+
+    /// Has the client read this first.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.to_client.extend_from_slice(bytes);
+    }
+
+    /// What the client's socket has not taken yet, for the one who writes the last words.
+    pub fn take_unwritten(&mut self) -> BytesMut {
+        std::mem::take(&mut self.to_client)
+    }
+
+    /// Returns whether anything moved.
+    fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
+        if self.shared.has_orders() {
+            let orders = self.shared.take_orders();
+            self.obey(orders, cx, scratch)?;
+        }
+        if !self.to_client.is_empty() || self.client.wants_flush() {
+            self.gone |= drain(&mut self.client, cx, &mut self.to_client).is_err();
+        }
+        if self.gone {
+            return Err(End::Vanished);
+        }
+        if let Some(active) = &mut self.active
+            && active.wants_write()
+        {
+            active.drain(cx).map_err(server_lost)?;
+            if !active.wants_write() {
+                self.give_back_if_settled(None, scratch);
+            }
+        }
+        let mut moved = self.poll_waiting(cx, scratch)?;
+        moved |= self.poll_server(cx, scratch)?;
+        moved |= self.poll_client(cx, scratch)?;
+        Ok(moved)
+    }
+
+    /// A server, when the client's turn in the queue has come.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
+        let Some(waiting) = &mut self.waiting else { return Ok(false) };
+        let Poll::Ready(result) = std::pin::Pin::new(&mut waiting.acquire).poll(cx) else { return Ok(false) };
+        let since = waiting.since;
+        self.waiting = None;
+        let lease = result.map_err(End::NoServer)?;
+        self.attach(lease, since, Instant::now(), scratch);
+        self.feed_held(cx, scratch)?;
+        Ok(true)
+    }
+
+    fn poll_server(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
+        if !self.to_client.is_empty() || self.client.wants_flush() {
+            return Ok(false);
+        }
+        let Some(active) = &mut self.active else { return Ok(false) };
+        let told = active.work.told;
+        let lost = |error: io::Error| End::ServerLost { cause: error.to_string(), told };
+        let mut held = std::mem::take(&mut active.work.held);
+        let heard = if held.is_empty() {
+            let Poll::Ready(read) = active.lease.stream.poll_read(cx, &mut scratch.read) else { return Ok(false) };
+            let input = &scratch.read[..some(read).map_err(lost)?];
+            let heard = self.hear(cx, input, &mut scratch.steps)?;
+            held.extend_from_slice(&input[heard.consumed..]);
+            heard
+        } else {
+            let Poll::Ready(read) = active.lease.stream.poll_read(cx, &mut scratch.read) else {
+                active.work.held = held;
+                return Ok(false);
+            };
+            held.extend_from_slice(&scratch.read[..some(read).map_err(lost)?]);
+            let heard = self.hear(cx, &held, &mut scratch.steps)?;
+            held.advance(heard.consumed);
+            heard
+        };
+        self.after_server(held, &heard, cx, scratch)?;
+        Ok(true)
+    }
+
+    /// Lets the relay hear the server's bytes, and writes what comes of them.
+    fn hear(&mut self, cx: &mut Context<'_>, input: &[u8], steps: &mut Steps) -> Result<Heard, End> {
+        let Some(active) = &mut self.active else { return Ok(Heard::default()) };
+        steps.clear();
+        let heard = self
+            .relay
+            .from_server(&mut active.attached(), input, steps)
+            .map_err(|error| End::ServerLost { cause: format!("unexpected answer: {error}"), told: false })?;
+        active.work.tally.bytes_sent += input.len() as u64;
+        active.work.told |= heard.fatal;
+        self.gone |= write_out(&mut self.client, cx, &steps.to_client, input, &mut self.to_client).is_err();
+        active.write(cx, &steps.to_server, input).map_err(server_lost)?;
+        Ok(heard)
+    }
+
+    fn after_server(
+        &mut self,
+        held: BytesMut,
+        heard: &Heard,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), End> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        active.work.held = held;
+        if let Some(code) = heard.error {
+            events::server_error_seen(code.class());
+        }
+        if std::mem::take(&mut self.relay.params_changed) {
+            self.shared.renames(self.relay.params.get("application_name").unwrap_or_default());
+        }
+        if heard.ready > 0 {
+            let now = Instant::now();
+            self.ready(now)?;
+            self.give_back_if_settled(Some(now), scratch);
+        }
+        if self.stalled { self.feed_held(cx, scratch) } else { Ok(()) }
+    }
+
+    /// The server said ReadyForQuery.
+    fn ready(&mut self, now: Instant) -> Result<(), End> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let work = &mut *active.work;
+        let status = work.exchange.pipeline.status;
+        if self.mode == PoolMode::Statement && status != Status::Idle {
+            return Err(End::TransactionInStatementMode);
+        }
+        if !work.exchange.pipeline.is_empty() {
+            return Ok(());
+        }
+        work.query_ends(now);
+        let micros = self.shared.micros(now);
+        if status == Status::Idle {
+            work.xact_ends(now);
+            if self.mode == PoolMode::Session {
+                self.shared.pool.tally(&mut work.tally);
+                self.part_from_obsolete()?;
+            }
+            self.shared.enters(Phase::Idle, micros);
+        } else {
+            self.shared.enters(Phase::InTransaction, micros);
+        }
+        Ok(())
+    }
+
+    /// `server_fast_close`: a session between transactions ends with the server that is to be closed.
+    fn part_from_obsolete(&self) -> Result<(), End> {
+        let Some(active) = &self.active else { return Ok(()) };
+        let obsolete = self.mode == PoolMode::Session && active.settled() && active.lease.close_needed();
+        if obsolete && self.shared.pool.settings().server_fast_close { Err(End::ServerObsolete) } else { Ok(()) }
+    }
+
+    /// Gives the server back, unless the client keeps it for its session.
+    fn give_back_if_settled(&mut self, now: Option<Instant>, scratch: &mut Scratch) {
+        if self.mode == PoolMode::Session || !self.active.as_ref().is_some_and(Active::settled) {
+            return;
+        }
+        let Some(Active { lease, mut work }) = self.active.take() else { return };
+        let now = now.unwrap_or_else(Instant::now);
+        self.relay.part(&work.exchange);
+        self.shared.links(None);
+        self.shared.notes(self.relay.names.len());
+        lease.shared.notes(lease.statements.len());
+        if work.xact_since.is_some() {
+            self.shared.enters(Phase::Idle, self.shared.micros(now));
+            work.xact_ends(now);
+        }
+        match work.cancel.take() {
+            None if self.shared.pool.settings().server_reset_query_always => {
+                lease.release_after_reset(now, &mut work.tally);
+            }
+            None => lease.release(now, &mut work.tally),
+            Some(cancel) => {
+                let landed = async move { cancel.await.unwrap_or(false) };
+                lease.quarantine(landed, false, now, &mut work.tally);
+            }
+        }
+        work.reset();
+        if scratch.idle.len() < KEPT {
+            scratch.idle.push(work);
+        }
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
+        if self.to_client.len() > UNREAD_MAX || self.active.as_ref().is_some_and(Active::wants_write) {
+            return Ok(false);
+        }
+        if self.stalled && self.held.len() >= READ_AHEAD {
+            return match self.client.poll_probe(cx) {
+                Poll::Ready(Probe::Closed) => Err(End::Vanished),
+                _ => Ok(false),
+            };
+        }
+        if scratch.client_is_quiet {
+            return Ok(false);
+        }
+        let Poll::Ready(read) = self.client.poll_read(cx, &mut scratch.read) else {
+            scratch.client_is_quiet = true;
+            return Ok(false);
+        };
+        let size = some(read).map_err(|_| End::Vanished)?;
+        if self.held.is_empty() && !self.stalled {
+            self.feed_read(size, cx, scratch)?;
+        } else {
+            self.held.extend_from_slice(&scratch.read[..size]);
+            if !self.stalled {
+                self.feed_held(cx, scratch)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Feeds the relay from the worker's buffer; what is not taken is kept.
+    fn feed_read(&mut self, size: usize, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
+        let read = std::mem::take(&mut scratch.read);
+        let fed = self.feed(&read[..size], cx, scratch);
+        if let Ok(taken) = fed {
+            self.held.extend_from_slice(&read[taken..size]);
+        }
+        scratch.read = read;
+        fed.map(|_| ())
+    }
+
+    /// Feeds the relay what was kept.
+    fn feed_held(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
+        let mut held = std::mem::take(&mut self.held);
+        let taken = self.feed(&held, cx, scratch)?;
+        if taken < held.len() {
+            held.advance(taken);
+            self.held = held;
+        }
+        Ok(())
+    }
+
+    /// Lets the relay take the client's bytes, finds it a server when it needs one, writes what comes of them.
+    fn feed(&mut self, input: &[u8], cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<usize, End> {
+        let mut taken = 0;
+        self.stalled = false;
+        loop {
+            let rest = &input[taken..];
+            scratch.steps.clear();
+            let server = self.active.as_mut().map(Active::attached);
+            let fed = self.relay.from_client(server, rest, &mut scratch.steps);
+            self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, rest, &mut self.to_client).is_err();
+            if let Some(active) = &mut self.active {
+                active.write(cx, &scratch.steps.to_server, rest).map_err(server_lost)?;
+                active.work.tally.bytes_received += fed.consumed as u64;
+                if active.work.query_since.is_none() && !active.work.exchange.pipeline.is_empty() {
+                    let now = Instant::now();
+                    let micros = self.shared.micros(now);
+                    self.shared.request_begins(micros, active.work.xact_since.is_none());
+                    active.work.begins(now);
+                    self.shared.enters(Phase::Query, micros);
+                }
+            }
+            taken += fed.consumed;
+            match fed.stop {
+                Stop::Terminate => return Err(End::Terminated),
+                Stop::Violation(error) => return Err(End::Violation(error)),
+                Stop::NeedServer if self.find_server(scratch) => {}
+                Stop::NeedServer | Stop::Hold => {
+                    self.stalled = true;
+                    break;
+                }
+                Stop::Input => break,
+            }
+        }
+        self.give_back_if_settled(None, scratch);
+        Ok(taken)
+    }
+
+    /// Takes a free server, or a place in the queue. Returns whether there is a server now.
+    fn find_server(&mut self, scratch: &mut Scratch) -> bool {
+        if self.waiting.is_some() {
+            return false;
+        }
+        let now = Instant::now();
+        if let Some(lease) = self.shared.pool.try_acquire(self.shared.id, now) {
+            self.attach(lease, now, now, scratch);
+            return true;
+        }
+        let acquire = self.shared.pool.acquire(self.shared.id, now);
+        self.waiting = Some(Box::new(Waiting { acquire, since: now }));
+        let micros = self.shared.micros(now);
+        self.shared.request_begins(micros, true);
+        self.shared.enters(Phase::Waiting, micros);
+        false
+    }
+
+    fn attach(&mut self, lease: Lease, asked: Instant, now: Instant, scratch: &mut Scratch) {
+        let mut work = scratch.idle.pop().unwrap_or_default();
+        work.begins(asked);
+        work.tally.assigned(now.saturating_duration_since(asked));
+        self.shared.links(Some(lease.shared.id));
+        let micros = self.shared.micros(asked);
+        self.shared.request_begins(micros, true);
+        self.shared.enters(Phase::Query, if now == asked { micros } else { self.shared.micros(now) });
+        self.active = Some(Active { lease, work });
+    }
+}
+
+/// The end of a stream is an error here.
+fn some(read: io::Result<usize>) -> io::Result<usize> {
+    read.and_then(|size| if size == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(size) })
+}
+
+fn server_lost(error: io::Error) -> End {
+    End::ServerLost { cause: error.to_string(), told: false }
+}

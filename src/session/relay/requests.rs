@@ -1,0 +1,352 @@
+//! Parse, Bind, Describe, Execute and Close of a client that has a server: names of prepared statements
+//! are the client's own, the statements behind them are shared.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+
+use super::Stop;
+use super::exchange::Exchange;
+use super::machine::{Attached, Relay, Take, put_empty};
+use super::pipeline::{Effect, How, Name, Owed, Prepares, Status};
+use super::prepared::{LASTING_MAX, Statement, put_frame, server_name, write_close};
+use super::steps::Steps;
+use super::words::first_word;
+use crate::server::statements::StatementId;
+use crate::wire::error::{ErrorReply, SqlState};
+use crate::wire::frame::{self, FrameError, Head, Header, NAMES_MAX};
+use crate::wire::tag::{backend, frontend};
+
+const HOLD: Take = Take::Stop(Stop::Hold);
+
+impl Relay {
+    pub(super) fn parse(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        let (name, front) = match frame::parse_head(have, header.total)? {
+            Head::Known(head) => head,
+            Head::More => return Ok(Take::Stop(Stop::Input)),
+        };
+        let named = self.own_names && !name.is_empty();
+        // What is remembered must be all here.
+        let remembered = named || (self.own_names && header.total <= LASTING_MAX);
+        if remembered && have.len() < header.total {
+            return Ok(Take::Stop(Stop::Input));
+        }
+        let word = first_word(&have[front..]);
+        if named {
+            return self.parse_named(server, name, definition(&have[front..])?, steps);
+        }
+        if !self.begin(server, Some(word), steps) {
+            return Ok(HOLD);
+        }
+        let exchange = &mut *server.exchange;
+        exchange.may_cancel = word.allows_cancel();
+        exchange.bound = word.effect(have.len() < header.total);
+        exchange.counts.client_parses += 1;
+        exchange.counts.server_parses += 1;
+        let takes_unnamed = self.own_names && !std::mem::replace(&mut exchange.has_unnamed, true);
+        if self.own_names {
+            exchange.unnamed.made((have.len() == header.total).then_some(&have[front..]));
+            self.unnamed = None;
+        }
+        exchange.pipeline.push(Owed::Parse { how: How::Reply, what: Prepares::AsSaid { takes_unnamed } });
+        Ok(Take::Forward)
+    }
+
+    fn parse_named(
+        &mut self,
+        server: &mut Attached<'_>,
+        name: &[u8],
+        definition: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        if statements_unsure(server.exchange, steps) {
+            return Ok(HOLD);
+        }
+        let pipeline = &server.exchange.pipeline;
+        let statement = self.table.intern(definition);
+        let there = server.statements.touch(statement.id);
+        let duplicate = self.names.get(name).is_some();
+        // What we are to answer depends on the transaction: in a failed one it is refused.
+        if (there || duplicate) && pipeline.owes_ready() {
+            return Ok(HOLD);
+        }
+        if !self.begin(server, Some(statement.word()), steps) {
+            return Ok(HOLD);
+        }
+        let exchange = &mut *server.exchange;
+        exchange.may_cancel = statement.word().allows_cancel();
+        exchange.counts.client_parses += 1;
+        let failed = exchange.pipeline.status == Status::Failed;
+        if duplicate {
+            let error = if failed && !statement.word().leaves_failed() {
+                let text = "current transaction is aborted, commands ignored until end of transaction block";
+                ErrorReply::error(SqlState::IN_FAILED_TRANSACTION, text)
+            } else {
+                let text = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name));
+                ErrorReply::error(SqlState::DUPLICATE_STATEMENT, text)
+            };
+            poison(exchange, error, steps);
+            return Ok(Take::Drop);
+        }
+        let name: Name = name.into();
+        self.names.insert(Arc::clone(&name), Arc::clone(&statement));
+        let name = Some((name, Arc::clone(&statement)));
+        if there && !failed {
+            answer(exchange, Owed::Parse { how: How::Answer, what: Prepares::Kept { id: None, name } }, steps);
+        } else {
+            prepare(server, &statement, How::Reply, name, steps);
+        }
+        Ok(Take::Drop)
+    }
+
+    pub(super) fn bind(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        let head = match frame::bind_head(have, header.total)? {
+            Head::Known(head) => head,
+            Head::More => return Ok(Take::Stop(Stop::Input)),
+        };
+        if !self.own_names || head.statement.is_empty() {
+            if let Some(take) = self.without_unnamed(server, steps) {
+                return Ok(take);
+            }
+            server.exchange.unnamed.used();
+            server.exchange.counts.binds += 1;
+            server.exchange.pipeline.push(Owed::Bind(How::Reply));
+            return Ok(Take::Forward);
+        }
+        let statement = match self.prepared(server, head.statement, steps) {
+            Ok(statement) => statement,
+            Err(take) => return Ok(take),
+        };
+        let name = statement.name();
+        steps.to_server.own(|out| {
+            let length = header.total - 1 + name.len() - head.statement.len();
+            out.put_u8(frontend::BIND);
+            out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+            for part in [head.portal, b"\0", name, b"\0"] {
+                out.put_slice(part);
+            }
+        });
+        server.exchange.bound = statement.word().effect(false);
+        server.exchange.counts.binds += 1;
+        server.exchange.pipeline.push(Owed::Bind(How::Reply));
+        Ok(Take::Behind(head.size))
+    }
+
+    pub(super) fn describe(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        if have.len() < header.total {
+            return whole_name(header);
+        }
+        let (kind, name) = frame::target(have)?;
+        if kind == b'S' && self.own_names && !name.is_empty() {
+            let statement = match self.prepared(server, name, steps) {
+                Ok(statement) => statement,
+                Err(take) => return Ok(take),
+            };
+            steps.to_server.own(|out| put_frame(out, frontend::DESCRIBE, &[b"S", statement.name(), b"\0"]));
+            server.exchange.pipeline.push(Owed::Describe);
+            return Ok(Take::Drop);
+        }
+        if kind == b'S'
+            && let Some(take) = self.without_unnamed(server, steps)
+        {
+            return Ok(take);
+        }
+        if kind == b'P' {
+            self.begin_beyond_portals(server, steps);
+        }
+        server.exchange.pipeline.push(Owed::Describe);
+        Ok(Take::Forward)
+    }
+
+    pub(super) fn execute(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Take {
+        self.begin_beyond_portals(server, steps);
+        let effect = server.exchange.bound;
+        server.exchange.pipeline.push(Owed::Execute { how: How::Reply, effect });
+        server.exchange.flushed = false;
+        server.exchange.ended = effect == Effect::Ends;
+        Take::Forward
+    }
+
+    pub(super) fn close(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        if have.len() < header.total {
+            return whole_name(header);
+        }
+        let (kind, name) = frame::target(have)?;
+        let exchange = &mut *server.exchange;
+        if kind == b'P' || !self.own_names || name.is_empty() {
+            if kind == b'S' && name.is_empty() {
+                exchange.has_unnamed = false;
+                self.unnamed = None;
+            }
+            exchange.pipeline.push(Owed::Close { how: How::Reply, id: None, was: None });
+            return Ok(Take::Forward);
+        }
+        if statements_unsure(exchange, steps) {
+            return Ok(HOLD);
+        }
+        let was = self.names.remove(name);
+        answer(exchange, Owed::Close { how: How::Answer, id: None, was }, steps);
+        Ok(Take::Drop)
+    }
+
+    /// The statement that the client calls `name`, with the server ready to be asked for it; or what becomes of
+    /// the request instead: without a statement it is made to fail on the server too.
+    fn prepared(&mut self, server: &mut Attached<'_>, name: &[u8], steps: &mut Steps) -> Result<Arc<Statement>, Take> {
+        if statements_unsure(server.exchange, steps) {
+            return Err(HOLD);
+        }
+        let Some(statement) = self.names.get(name).cloned() else {
+            let text = format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name));
+            poison(server.exchange, ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text), steps);
+            return Err(Take::Drop);
+        };
+        server.exchange.may_cancel = statement.word().allows_cancel();
+        if !self.begin(server, Some(statement.word()), steps) {
+            return Err(HOLD);
+        }
+        if !server.statements.touch(statement.id) {
+            prepare(server, &statement, How::Swallow, None, steps);
+        }
+        Ok(statement)
+    }
+
+    /// Before a request for the unnamed statement. One that another client has left is not this one's, nor is one
+    /// of ours: using it fails.
+    fn without_unnamed(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Option<Take> {
+        if self.own_names && server.exchange.pipeline.unnamed_unsure() {
+            return Some(HOLD);
+        }
+        let recalled = self.unnamed.as_deref().filter(|_| !server.exchange.has_unnamed).map(first_word);
+        if !self.begin(server, recalled, steps) {
+            return Some(HOLD);
+        }
+        if !self.own_names || server.exchange.has_unnamed {
+            return None;
+        }
+        if let Some(definition) = &self.unnamed {
+            let exchange = &mut *server.exchange;
+            let word = first_word(definition);
+            exchange.may_cancel = word.allows_cancel();
+            exchange.bound = word.effect(false);
+            steps.to_server.own(|out| put_frame(out, frontend::PARSE, &[b"\0", definition]));
+            exchange.counts.server_parses += 1;
+            exchange.has_unnamed = true;
+            exchange.unnamed.recalled(definition);
+            exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Prepares::AsSaid { takes_unnamed: true } });
+            return None;
+        }
+        let text = "unnamed prepared statement does not exist";
+        poison(server.exchange, ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text), steps);
+        Some(Take::Drop)
+    }
+
+    /// Portals end with their transaction. Where the server is not the client's own, a request for one that comes
+    /// first fails whatever the settings are.
+    fn begin_beyond_portals(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
+        if !self.own_names {
+            self.begin(server, None, steps);
+        }
+    }
+}
+
+/// Has the server prepare a statement, and drop others if it has too many.
+fn prepare(
+    server: &mut Attached<'_>,
+    statement: &Statement,
+    how: How,
+    name: Option<(Name, Arc<Statement>)>,
+    steps: &mut Steps,
+) {
+    let mut close = |id, exchange: &mut Exchange| {
+        steps.to_server.own(|out| write_close(id, out));
+        exchange.pipeline.push(Owed::Close { how: How::Swallow, id: Some(id), was: None });
+    };
+    // In a failed transaction the server is asked even if it has it: the refusal is to be its own.
+    if server.statements.remove(statement.id) {
+        close(statement.id, server.exchange);
+    }
+    server.statements.insert(statement.id);
+    while let Some(evicted) = server.statements.evict() {
+        close(evicted, server.exchange);
+    }
+    steps.to_server.own(|out| statement.write_parse(out));
+    server.exchange.counts.server_parses += 1;
+    let what = Prepares::Kept { id: Some(statement.id), name };
+    server.exchange.pipeline.push(Owed::Parse { how, what });
+}
+
+/// Whether names of statements have to wait for what becomes of those before them.
+/// Without a Sync behind these the server would keep its answer to itself.
+fn statements_unsure(exchange: &mut Exchange, steps: &mut Steps) -> bool {
+    if exchange.pipeline.statements_unsure() {
+        return true;
+    }
+    let waits = exchange.pipeline.forgetting();
+    if waits && !std::mem::replace(&mut exchange.flushed, true) {
+        steps.to_server.own(|out| put_frame(out, frontend::FLUSH, &[]));
+    }
+    waits
+}
+
+/// Fails the client's request with our own error: the server is sent something that fails there as well,
+/// so that its transaction and its skipping up to Sync are what they would be.
+fn poison(exchange: &mut Exchange, error: ErrorReply, steps: &mut Steps) {
+    let nobody = server_name(StatementId(0));
+    steps.to_server.own(|out| put_frame(out, frontend::BIND, &[b"\0", &nobody, b"\0", &[0; 6]]));
+    exchange.pipeline.push(Owed::Poison(Box::new(error)));
+}
+
+/// Answers in the server's place, when the turn has come.
+fn answer(exchange: &mut Exchange, owed: Owed, steps: &mut Steps) {
+    if exchange.pipeline.is_empty() && exchange.run.left == 0 {
+        write_answer(&owed, steps);
+    } else {
+        exchange.pipeline.push(owed);
+    }
+}
+
+pub(super) fn write_answer(owed: &Owed, steps: &mut Steps) {
+    match owed {
+        Owed::Parse { .. } => put_empty(backend::PARSE_COMPLETE, steps),
+        Owed::Close { .. } => put_empty(backend::CLOSE_COMPLETE, steps),
+        _ => {}
+    }
+}
+
+/// Checks the part of a Parse behind the name: text, NUL, a count, as many types.
+fn definition(body: &[u8]) -> Result<&[u8], FrameError> {
+    let types = frame::c_string(body).map(|(_, size)| &body[size..]);
+    match types {
+        Some([high, low, types @ ..]) if types.len() == 4 * usize::from(u16::from_be_bytes([*high, *low])) => Ok(body),
+        _ => Err(FrameError::Body(frontend::PARSE)),
+    }
+}
+
+/// A Describe or Close that is not all here yet: it is little more than a name.
+pub(super) fn whole_name(header: Header) -> Result<Take, FrameError> {
+    if header.total > NAMES_MAX { Err(FrameError::Body(header.tag)) } else { Ok(Take::Stop(Stop::Input)) }
+}

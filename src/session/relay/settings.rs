@@ -1,0 +1,158 @@
+//! Reported settings that follow the client: what must be set on a server before the client's message,
+//! and what the server's reports mean for the client.
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+use super::prepared::put_frame;
+use crate::wire::params::ParamSet;
+use crate::wire::tag::frontend;
+
+/// One setting that the client has and the server lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its name.
+    pub name: Box<str>,
+    /// What the client has.
+    pub wanted: Box<[u8]>,
+    /// What the server had, for the case that the transaction which carries the change is rolled back.
+    pub before: Box<[u8]>,
+}
+
+/// The settings sent before a client's message, in its transaction.
+pub type Changes = SmallVec<[Change; 2]>;
+
+/// What a server with `server`'s settings lacks to serve a client with `client`'s.
+/// A setting that the server does not report can't be compared and is left alone.
+pub fn differences(client: &ParamSet, server: &ParamSet) -> Changes {
+    client
+        .iter()
+        .filter_map(|(name, wanted)| {
+            let has = server.get(name)?;
+            (!equal(name, wanted, has)).then(|| Change { name: name.into(), wanted: wanted.into(), before: has.into() })
+        })
+        .collect()
+}
+
+/// Values compare without case, as PgBouncer does it, but an application's name is what it is.
+fn equal(name: &str, a: &[u8], b: &[u8]) -> bool {
+    a == b || (name != "application_name" && a.eq_ignore_ascii_case(b))
+}
+
+/// Appends Parse, Bind and Execute, without Sync, of `SET name TO value`, under this name for the statement.
+pub fn write_set(statement: &[u8], name: &str, value: &[u8], out: &mut BytesMut) {
+    let mut text = format!("SET \"{name}\" TO ").into_bytes();
+    if name.eq_ignore_ascii_case("search_path") {
+        push_list(value, &mut text);
+    } else {
+        push_literal(value, &mut text);
+    }
+    put_frame(out, frontend::PARSE, &[statement, b"\0", &text, b"\0\0\0"]);
+    put_frame(out, frontend::BIND, &[b"\0", statement, b"\0", &[0; 6]]);
+    put_frame(out, frontend::EXECUTE, &[&[0; 5]]);
+}
+
+/// `E'…'` means the same whatever standard_conforming_strings says. Bytes beyond ASCII become `?`:
+/// no setting that is tracked may hold them, and under some encodings they could end the literal.
+fn push_literal(value: &[u8], text: &mut Vec<u8>) {
+    text.extend_from_slice(b"E'");
+    for &byte in value {
+        match byte {
+            b'\'' | b'\\' => text.extend_from_slice(&[byte, byte]),
+            0x80.. => text.push(b'?'),
+            _ => text.push(byte),
+        }
+    }
+    text.push(b'\'');
+}
+
+/// A list of names, each as a literal of its own; as one literal it would be one name.
+fn push_list(value: &[u8], text: &mut Vec<u8>) {
+    let names = split_names(value);
+    if names.is_empty() {
+        return text.extend_from_slice(b"''");
+    }
+    for (at, name) in names.iter().enumerate() {
+        if at > 0 {
+            text.extend_from_slice(b", ");
+        }
+        push_literal(name, text);
+    }
+}
+
+/// Splits at commas outside of double quotes; folds what is not quoted, as PostgreSQL does.
+fn split_names(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut rest = value.iter().copied().peekable();
+    while rest.peek().is_some() {
+        let mut name = Vec::new();
+        let mut quoted = false;
+        let mut inside = false;
+        while let Some(byte) = rest.next() {
+            match byte {
+                b'"' if inside && rest.peek() == Some(&b'"') => name.extend(rest.next()),
+                b'"' => {
+                    inside = !inside;
+                    quoted = true;
+                }
+                b',' if !inside => break,
+                _ if inside => name.push(byte),
+                _ if byte.is_ascii_whitespace() => {}
+                _ => name.push(byte.to_ascii_lowercase()),
+            }
+        }
+        if quoted || !name.is_empty() {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_text(name: &str, value: &str) -> String {
+        let mut out = BytesMut::new();
+        write_set(b"", name, value.as_bytes(), &mut out);
+        let body = &out[6..];
+        String::from_utf8_lossy(&body[..body.iter().position(|&b| b == 0).expect("terminated")]).into_owned()
+    }
+
+    #[test]
+    fn a_value_cannot_leave_its_literal() {
+        for (name, value, text) in [
+            ("DateStyle", "ISO, MDY", r#"SET "DateStyle" TO E'ISO, MDY'"#),
+            (
+                "application_name",
+                r"a'; drop table x; --\'",
+                r#"SET "application_name" TO E'a''; drop table x; --\\'''"#,
+            ),
+            ("application_name", "Zürich", r#"SET "application_name" TO E'Z??rich'"#),
+            (
+                "search_path",
+                r#""$user", public, "A ""b"", c""#,
+                r#"SET "search_path" TO E'$user', E'public', E'A "b", c'"#,
+            ),
+            ("search_path", "", r#"SET "search_path" TO ''"#),
+            ("search_path", "x'y", r#"SET "search_path" TO E'x''y'"#),
+        ] {
+            assert_eq!(set_text(name, value), text);
+        }
+    }
+
+    #[test]
+    fn only_what_differs_and_is_reported_is_sent() {
+        let set = |pairs: &[(&str, &str)]| {
+            let mut set = ParamSet::default();
+            for (name, value) in pairs {
+                set.set(name, value.as_bytes());
+            }
+            set
+        };
+        let client = set(&[("client_encoding", "utf8"), ("application_name", "App"), ("TimeZone", "UTC"), ("x", "1")]);
+        let server = set(&[("client_encoding", "UTF8"), ("application_name", "app"), ("TimeZone", "Europe/Berlin")]);
+        let names: Vec<_> = differences(&client, &server).into_iter().map(|change| change.name).collect();
+        assert_eq!(names, ["application_name".into(), "TimeZone".into()] as [Box<str>; 2]);
+    }
+}

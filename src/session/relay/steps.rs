@@ -1,0 +1,132 @@
+//! What a step of the relay wants written: ranges of the input that pass unchanged, and bytes of our own between them.
+
+use std::ops::Range;
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Input(Range<usize>),
+    Own(Range<usize>),
+}
+
+/// Bytes for one side, in order. Nothing of the input is copied.
+#[derive(Debug, Default)]
+pub struct Out {
+    pieces: SmallVec<[Piece; 8]>,
+    own: BytesMut,
+}
+
+impl Out {
+    /// Passes a range of the input on unchanged.
+    #[inline]
+    pub fn pass(&mut self, range: Range<usize>) {
+        match self.pieces.last_mut() {
+            _ if range.is_empty() => {}
+            Some(Piece::Input(last)) if last.end == range.start => last.end = range.end,
+            _ => self.pieces.push(Piece::Input(range)),
+        }
+    }
+
+    /// Adds what `write` appends to the buffer.
+    pub fn own(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let start = self.own.len();
+        write(&mut self.own);
+        let range = start..self.own.len();
+        match self.pieces.last_mut() {
+            _ if range.is_empty() => {}
+            Some(Piece::Own(last)) if last.end == range.start => last.end = range.end,
+            _ => self.pieces.push(Piece::Own(range)),
+        }
+    }
+
+    /// Adds these bytes.
+    pub fn own_bytes(&mut self, bytes: &[u8]) {
+        self.own(|out| out.extend_from_slice(bytes));
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// All of it, where it is one piece.
+    #[inline]
+    pub fn single<'a>(&'a self, input: &'a [u8]) -> Option<&'a [u8]> {
+        match &self.pieces[..] {
+            [Piece::Input(range)] => Some(&input[range.clone()]),
+            [Piece::Own(range)] => Some(&self.own[range.clone()]),
+            _ => None,
+        }
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> usize {
+        self.pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Input(range) | Piece::Own(range) => range.len(),
+            })
+            .sum()
+    }
+
+    /// The pieces, in order; `input` is what the ranges refer to.
+    pub fn slices<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.pieces.iter().map(move |piece| match piece {
+            Piece::Input(range) => &input[range.clone()],
+            Piece::Own(range) => &self.own[range.clone()],
+        })
+    }
+
+    /// Everything, joined: for tests and slow paths.
+    pub fn concat(&self, input: &[u8]) -> Vec<u8> {
+        self.slices(input).flatten().copied().collect()
+    }
+
+    /// Forgets all, and keeps the memory unless it grew beyond use.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        if self.own.capacity() > 256 * 1024 {
+            self.own = BytesMut::new();
+        }
+        self.own.clear();
+    }
+}
+
+/// What is to be written to both sides after one chunk of input.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// For the server.
+    pub to_server: Out,
+    /// For the client.
+    pub to_client: Out,
+}
+
+impl Steps {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.to_server.clear();
+        self.to_client.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_join_and_order_is_kept() {
+        let mut out = Out::default();
+        out.pass(0..2);
+        out.pass(2..4);
+        out.own_bytes(b"xy");
+        out.own_bytes(b"z");
+        out.pass(6..7);
+        out.pass(7..7);
+        assert_eq!(out.pieces.len(), 3);
+        assert_eq!(out.concat(b"0123456789"), b"0123xyz6");
+        out.clear();
+        assert!(out.is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! One logged-in client, from ReadyForQuery to its end.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use super::cancel::Canceller;
+use super::census::Present;
+use super::context::Counted;
+use super::deadlines::{Due, Phase};
+use super::farewell::{self, Leaving};
+use super::registry::{Order, Registered};
+use super::relay::pump::{End, Pump};
+use crate::config::model::PoolMode;
+use crate::net::Stream;
+use crate::pool::{AcquireError, ClientPresence, CloseReason as ServerClosed};
+use crate::telemetry::events::session as events;
+use crate::telemetry::labels::CloseReason;
+use crate::wire::error::{ClientError, ErrorReply, SqlState};
+
+/// How long a client may take to read why its connection ends.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A logged-in client.
+#[derive(Debug)]
+pub struct Session {
+    /// Its connection and what is under way.
+    pub pump: Pump,
+    /// Its place among the sessions.
+    pub registered: Registered,
+    /// Its place among the pool's clients.
+    pub guard: ClientPresence,
+    /// Its place among the clients of its database and user.
+    pub present: Present,
+    /// Its place among all clients.
+    pub counted: Counted,
+    /// For the query of a client that vanishes.
+    pub canceller: Arc<Canceller>,
+    /// How its pool works.
+    pub mode: PoolMode,
+    /// When it was accepted.
+    pub accepted_at: Instant,
+}
+
+impl Session {
+    /// Serves the client until it leaves or is made to.
+    pub async fn run(mut self) {
+        let begun = std::future::poll_fn(|cx| Poll::Ready(self.pump.begin(cx))).await;
+        let end = match begun {
+            Ok(()) => std::future::poll_fn(|cx| self.pump.poll(cx)).await,
+            Err(end) => end,
+        };
+        Box::pin(self.finish(end)).await;
+    }
+
+    async fn finish(self, end: End) {
+        let Self { mut pump, registered, guard, present, counted, canceller, mode, accepted_at } = self;
+        let mut server = None;
+        if matches!(end, End::ServerLost { .. })
+            && let Some(mut lost) = pump.active.take()
+        {
+            server = Some(lost.lease.endpoint.to_string());
+            lost.lease.discard(ServerClosed::ServerLost, &mut lost.work.tally);
+        }
+        let reply = reply(&end, server);
+        let active = pump.active.take();
+        registered.shared.enters(Phase::Gone, registered.shared.micros(Instant::now()));
+        let _ = tokio::time::timeout(LAST_WORDS, last_words(&mut pump, reply)).await;
+        // Its server may take a while to come to rest; that is nothing to the next client.
+        drop((guard, present, counted));
+        if let Some(active) = active {
+            let settings = registered.shared.pool.settings();
+            let vanished = !matches!(end, End::Terminated);
+            let leaving = Leaving {
+                cancel: vanished && settings.cancel_on_disconnect,
+                limit: settings.cancel_wait_timeout.filter(|_| vanished),
+                reset: mode == PoolMode::Session || settings.server_reset_query_always,
+            };
+            farewell::give_back(active, &mut pump.relay, leaving, &canceller).await;
+        }
+        events::client_closed(close_reason(&end), accepted_at.elapsed());
+    }
+}
+
+async fn last_words(pump: &mut Pump, reply: Option<ErrorReply>) -> std::io::Result<()> {
+    let mut bytes = pump.take_unwritten();
+    if let Some(reply) = reply {
+        events::error_sent(reply.code.0, &reply.message);
+        reply.encode(&mut bytes);
+    }
+    say_and_close(&mut pump.client, bytes).await
+}
+
+/// Writes.
+///
+/// # Errors
+/// The socket's.
+pub async fn say(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+/// Writes, and closes the sending side.
+///
+/// # Errors
+/// The socket's.
+pub async fn say_and_close(stream: &mut Stream, bytes: BytesMut) -> std::io::Result<()> {
+    say(stream, &bytes).await?;
+    stream.shutdown().await
+}
+
+/// What the client reads of its end. SQLSTATEs stay in the classes that drivers map as they do PgBouncer's.
+fn reply(end: &End, server: Option<String>) -> Option<ErrorReply> {
+    let fatal = |code, text: &'static str| Some(ErrorReply::fatal(code, text));
+    match end {
+        End::Terminated | End::Vanished | End::ServerLost { told: true, .. } => None,
+        End::Violation(error) => Some(error.reply()),
+        End::NoServer(error) => Some(error.reply()),
+        End::ServerLost { cause, .. } => Some(server_lost(cause, server)),
+        End::TimedOut(Due::Query) => fatal(SqlState::QUERY_CANCELED, "query timeout"),
+        End::TimedOut(Due::QueryInQueue) => fatal(SqlState::QUERY_CANCELED, "query_timeout"),
+        End::TimedOut(Due::IdleTransaction) => fatal(SqlState::PROTOCOL_VIOLATION, "idle transaction timeout"),
+        End::TimedOut(Due::Transaction) => fatal(SqlState::PROTOCOL_VIOLATION, "transaction timeout"),
+        End::TimedOut(Due::Idle | Due::WaitNotice) => fatal(SqlState::IDLE_SESSION_TIMEOUT, "client_idle_timeout"),
+        End::Ordered(orders) if orders.has(Order::KILL) => fatal(SqlState::ADMIN_SHUTDOWN, "admin forced disconnect"),
+        End::Ordered(orders) if orders.has(Order::DATABASE_GONE) => fatal(SqlState::ADMIN_SHUTDOWN, "database removed"),
+        End::Ordered(_) => fatal(SqlState::ADMIN_SHUTDOWN, "server shutting down"),
+        End::ServerObsolete => fatal(SqlState::ADMIN_SHUTDOWN, "database configuration changed"),
+        End::TransactionInStatementMode => {
+            let text = "transaction blocks not allowed in statement pooling mode";
+            Some(ErrorReply::fatal(SqlState::PROTOCOL_VIOLATION, text))
+        }
+    }
+}
+
+fn server_lost(cause: &str, server: Option<String>) -> ErrorReply {
+    let at: Cow<'_, str> = server.map_or(Cow::Borrowed("the server"), |address| format!("server {address}").into());
+    ErrorReply::fatal(SqlState::CONNECTION_FAILURE, "server conn crashed?")
+        .detail(format!("The connection to {at} was lost: {cause}."))
+        .hint("What had not been committed is rolled back. A COMMIT that was under way may have taken effect.")
+}
+
+fn close_reason(end: &End) -> CloseReason {
+    match end {
+        End::Terminated => CloseReason::ClientLeft,
+        End::Vanished => CloseReason::ClientVanished,
+        End::Violation(_) | End::TransactionInStatementMode => CloseReason::ProtocolViolation,
+        End::NoServer(AcquireError::TimedOut { .. }) => CloseReason::QueryWaitTimeout,
+        End::NoServer(AcquireError::Refused(_) | AcquireError::LoginFailing { .. }) => CloseReason::ServerRefused,
+        End::NoServer(AcquireError::ShuttingDown) => CloseReason::Shutdown,
+        End::NoServer(_) => CloseReason::DatabaseChanged,
+        End::ServerLost { .. } => CloseReason::ServerLost,
+        End::TimedOut(Due::Query | Due::QueryInQueue) => CloseReason::QueryTimeout,
+        End::TimedOut(Due::IdleTransaction) => CloseReason::IdleTransactionTimeout,
+        End::TimedOut(Due::Transaction) => CloseReason::TransactionTimeout,
+        End::TimedOut(Due::Idle | Due::WaitNotice) => CloseReason::ClientIdleTimeout,
+        End::Ordered(orders) if orders.has(Order::SHUTDOWN) => CloseReason::Shutdown,
+        End::Ordered(orders) if orders.has(Order::KILL) => CloseReason::Killed,
+        End::Ordered(_) | End::ServerObsolete => CloseReason::DatabaseChanged,
+    }
+}

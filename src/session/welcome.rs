@@ -1,0 +1,110 @@
+//! Settings at login: what the client asks for in its startup packet, and what it is told that it has.
+
+use bytes::BytesMut;
+
+use super::context::Context;
+use super::handshake::Refused;
+use crate::config::model::Config;
+use crate::net::address::Address;
+use crate::telemetry::labels::LoginRefusal;
+use crate::wire::error::{ClientError, ErrorReply, SqlState};
+use crate::wire::message::{TxStatus, backend};
+use crate::wire::params::ParamSet;
+use crate::wire::startup::{self, Startup};
+
+/// The settings that the client's startup packet asks for and that follow it.
+#[derive(Debug, Default)]
+pub struct Wishes(Vec<(String, String)>);
+
+/// Reads the parameters of a startup packet.
+///
+/// # Errors
+/// One that this pooler can't give the client is refused, unless `ignore_startup_parameters` names it.
+pub fn wishes(startup: &Startup, config: &Config) -> Result<Wishes, Refused> {
+    let mut wishes = Wishes::default();
+    for (name, value) in &startup.params {
+        match name.as_str() {
+            "replication" if matches!(value.as_str(), "false" | "off" | "no" | "0") => {}
+            "replication" => return Err(replication()),
+            "options" => {
+                let options =
+                    startup::parse_options(value).map_err(|error| Refused::with(LoginRefusal::Startup, error.reply()));
+                for (name, value) in options? {
+                    if !wishes.take(&name, &value, config) && !is_ignored("options", config) {
+                        return Err(unsupported(&name, " in options"));
+                    }
+                }
+            }
+            name => {
+                if !wishes.take(name, value, config) {
+                    return Err(unsupported(name, ""));
+                }
+            }
+        }
+    }
+    Ok(wishes)
+}
+
+impl Wishes {
+    /// Takes a setting that follows clients, or is to be ignored. Returns whether it is one of these.
+    fn take(&mut self, name: &str, value: &str, config: &Config) -> bool {
+        let tracked = Context::tracked(config).find(|tracked| tracked.eq_ignore_ascii_case(name));
+        if let Some(tracked) = tracked {
+            self.0.push((tracked.to_owned(), value.to_owned()));
+        }
+        tracked.is_some() || is_ignored(name, config)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(wished, _)| wished.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+fn is_ignored(name: &str, config: &Config) -> bool {
+    config.pooler.ignore_startup_parameters.iter().any(|ignored| ignored.eq_ignore_ascii_case(name))
+}
+
+fn unsupported(name: &str, place: &str) -> Refused {
+    let reply = ErrorReply::fatal(SqlState::NOT_SUPPORTED, format!("unsupported startup parameter{place}: {name}"))
+        .hint(format!(
+            "Leave it out of the connection settings, or name it in ignore_startup_parameters \
+             to have it ignored{}.",
+            if place.is_empty() { "" } else { " (there, \"options\" stands for all within options)" }
+        ));
+    Refused::with(LoginRefusal::Startup, reply)
+}
+
+fn replication() -> Refused {
+    let reply = ErrorReply::fatal(SqlState::NOT_SUPPORTED, "replication connections are not supported")
+        .hint("Connect to the PostgreSQL server itself for replication.");
+    Refused::with(LoginRefusal::Startup, reply)
+}
+
+/// What the client is told, and the part of it that follows the client.
+pub fn parameters(reported: &ParamSet, wishes: &Wishes, config: &Config, peer: &Address) -> (ParamSet, ParamSet) {
+    let mut told = ParamSet::default();
+    for (name, value) in reported.iter() {
+        told.set(name, wishes.get(name).map_or(value, str::as_bytes));
+    }
+    if config.pooler.application_name_add_host {
+        let name = wishes.get("application_name").unwrap_or("app");
+        told.set("application_name", format!("{name} - {peer}").as_bytes());
+    }
+    let mut tracked = ParamSet::default();
+    for name in Context::tracked(config) {
+        if let Some(value) = told.get(name) {
+            tracked.set(name, value);
+        }
+    }
+    (told, tracked)
+}
+
+/// Appends AuthenticationOk and what follows it, up to ReadyForQuery.
+pub fn write(told: &ParamSet, pid: u32, secret: &[u8], out: &mut BytesMut) {
+    backend::authentication_ok(out);
+    for (name, value) in told.iter() {
+        backend::parameter_status(out, name, value);
+    }
+    backend::backend_key_data(out, pid, secret);
+    backend::ready_for_query(out, TxStatus::Idle);
+}
