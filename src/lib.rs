@@ -15,3 +15,5 @@ pub mod server;
 pub mod pool;
 
 pub mod session;
+
+pub mod admin;

@@ -1,0 +1,262 @@
+//! Effects of commands: checks who may, asks [`Control`], tells the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::averages::{Averages, ByDatabase, Figures};
+use super::command::{Command, Kind, Role, Show};
+use super::control::{Control, Later, Totals};
+use super::error::CommandError;
+use super::show;
+use super::table::Table;
+use crate::telemetry::events;
+use crate::telemetry::labels::StopMode;
+
+/// What all consoles and the metrics listener share.
+pub struct AdminContext {
+    control: Arc<dyn Control>,
+    averages: Mutex<Averages>,
+    /// What the consoles themselves did.
+    own: Mutex<Totals>,
+    consoles: AtomicU32,
+}
+
+impl AdminContext {
+    /// `now` is when counting began.
+    pub fn new(control: Arc<dyn Control>, now: Instant) -> Self {
+        Self { control, averages: Mutex::new(Averages::new(now)), own: Mutex::default(), consoles: AtomicU32::new(0) }
+    }
+
+    /// The rest of the process.
+    pub fn control(&self) -> &Arc<dyn Control> {
+        &self.control
+    }
+
+    /// How many clients the console has.
+    pub fn consoles(&self) -> u32 {
+        self.consoles.load(Ordering::Relaxed)
+    }
+
+    /// Figures of all databases, the console's too.
+    pub fn totals(&self) -> ByDatabase {
+        let totals = self.control.totals().iter().map(|(name, totals)| (name.clone(), totals.into())).collect();
+        show::with_console(totals, Figures::from(&*self.own.lock()))
+    }
+
+    /// Takes the sample at the end of a `stats_period` and logs its figures.
+    pub fn sample(&self, now: Instant) {
+        let totals = self.totals();
+        let overall = {
+            let mut averages = self.averages.lock();
+            averages.sample(now, totals);
+            averages.overall()
+        };
+        events::process::stats(&overall.logged());
+    }
+
+    /// Counts a console until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Present {
+        self.consoles.fetch_add(1, Ordering::Relaxed);
+        self.own.lock().client_logins += 1;
+        Present(self.clone())
+    }
+
+    /// PgBouncer counts a console's statement as a transaction and a query.
+    pub(super) fn count_statement(&self) {
+        let mut own = self.own.lock();
+        own.tally.xacts += 1;
+        own.tally.queries += 1;
+    }
+}
+
+/// A console that is open.
+pub(super) struct Present(Arc<AdminContext>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.consoles.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a command says when it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Rows, then `SHOW`.
+    Table(Table),
+    /// SHOW HELP
+    Help,
+    /// EmptyQueryResponse
+    Empty,
+    /// A notice, then `SET`.
+    SetIgnored,
+    /// Only the tag.
+    Done(Kind),
+    /// Nothing: the process ends.
+    Silence,
+}
+
+/// What became of a command at once.
+pub(super) enum Started {
+    /// It is over.
+    Ended(Result<Answer, CommandError>),
+    /// It goes on.
+    Waiting(Wait),
+}
+
+/// A command that takes its time.
+pub(super) struct Wait {
+    /// Ends with it.
+    pub(super) until: Later<Result<(), CommandError>>,
+    /// Whether the operator may give up; what then must be undone is undone when this is dropped.
+    pub(super) interruptible: bool,
+    kind: Kind,
+    undo: Option<ResumeOnDrop>,
+}
+
+impl Wait {
+    /// It came to its end: nothing to undo. The result is what is to be answered.
+    pub(super) fn end(mut self, result: Result<(), CommandError>) -> Result<Answer, CommandError> {
+        if result.is_ok()
+            && let Some(undo) = &mut self.undo
+        {
+            undo.armed = false;
+        }
+        result.map(|()| Answer::Done(self.kind))
+    }
+
+    /// The operator gave up.
+    pub(super) fn give_up(self) -> CommandError {
+        CommandError::Canceled(self.kind.tag())
+    }
+}
+
+/// A PAUSE that nobody waits for any more would hold all clients with nobody to end it.
+struct ResumeOnDrop {
+    control: Arc<dyn Control>,
+    database: Option<String>,
+    armed: bool,
+}
+
+impl Drop for ResumeOnDrop {
+    fn drop(&mut self) {
+        if self.armed {
+            // Fails only when someone else resumed already.
+            drop(self.control.resume(self.database.as_deref()));
+        }
+    }
+}
+
+/// Begins a command on behalf of a user.
+pub(super) fn start(ctx: &AdminContext, user: &str, role: Role, command: &Command) -> Started {
+    let kind = command.kind();
+    if !kind.may(role) {
+        return Started::Ended(Err(CommandError::NotAdmin));
+    }
+    match kind {
+        Kind::Show(_) | Kind::Parameter | Kind::SetParameter | Kind::Empty => {
+            events::admin::shown(user, kind.subject());
+        }
+        _ => events::admin::command_issued(user, kind.tag(), command.database()),
+    }
+    begin(ctx, command).unwrap_or_else(|error| Started::Ended(Err(error)))
+}
+
+fn begin(ctx: &AdminContext, command: &Command) -> Result<Started, CommandError> {
+    let control = &ctx.control;
+    let database = command.database();
+    let answer = match command {
+        Command::Empty => Answer::Empty,
+        Command::Show(Show::Help) => Answer::Help,
+        Command::Show(what) => Answer::Table(table(ctx, *what)),
+        Command::Parameter(parameter) => Answer::Table(show::parameter(parameter)),
+        Command::SetParameter => Answer::SetIgnored,
+        Command::Pause(name) => {
+            let until = control.pause(not_console("pause", database)?)?;
+            let undo = ResumeOnDrop { control: control.clone(), database: name.clone(), armed: true };
+            return Ok(waiting(Kind::Pause, until, Some(undo)));
+        }
+        Command::WaitClose(_) => {
+            let until = control.wait_close(not_console("wait in", database)?)?;
+            return Ok(waiting(Kind::WaitClose, until, None));
+        }
+        Command::Reload => {
+            let wait = Wait { until: control.reload(), interruptible: false, kind: Kind::Reload, undo: None };
+            return Ok(Started::Waiting(wait));
+        }
+        Command::Shutdown(mode) => {
+            control.shutdown(*mode);
+            if *mode == StopMode::AtOnce { Answer::Silence } else { Answer::Done(Kind::Shutdown) }
+        }
+        changes => {
+            change(control.as_ref(), changes)?;
+            Answer::Done(changes.kind())
+        }
+    };
+    Ok(Started::Ended(Ok(answer)))
+}
+
+/// Commands that are done as soon as they are said.
+fn change(control: &dyn Control, command: &Command) -> Result<(), CommandError> {
+    let database = command.database();
+    match command {
+        Command::Resume(Some(name)) if name == show::CONSOLE => Err(CommandError::DatabaseNotPaused(name.clone())),
+        Command::Resume(_) => control.resume(database),
+        Command::Reconnect(_) => control.reconnect(not_console("reconnect", database)?),
+        Command::Kill(_) => control.kill(not_console("kill", database)?),
+        Command::Disable(_) => control.set_disabled(required("disable", database)?, true),
+        Command::Enable(_) => control.set_disabled(required("enable", database)?, false),
+        Command::KillClient(id) => control.kill_client(id.ok_or(CommandError::InvalidClient)?),
+        other => Err(CommandError::unknown(other.kind().tag())),
+    }
+}
+
+fn waiting(kind: Kind, until: Later<()>, undo: Option<ResumeOnDrop>) -> Started {
+    let until = Box::pin(async move {
+        until.await;
+        Ok(())
+    });
+    Started::Waiting(Wait { until, interruptible: true, kind, undo })
+}
+
+fn not_console<'a>(doing: &'static str, database: Option<&'a str>) -> Result<Option<&'a str>, CommandError> {
+    match database {
+        Some(name) if name == show::CONSOLE => Err(CommandError::AdminDatabase { doing, name: name.to_owned() }),
+        other => Ok(other),
+    }
+}
+
+fn required<'a>(doing: &'static str, database: Option<&'a str>) -> Result<&'a str, CommandError> {
+    not_console(doing, database)?.ok_or(CommandError::DatabaseRequired)
+}
+
+fn table(ctx: &AdminContext, what: Show) -> Table {
+    let control = &ctx.control;
+    match what {
+        Show::Clients => show::clients(control.clients()),
+        Show::Config => show::config(control.settings()),
+        Show::Databases => show::databases(control.databases(), &control.counts(), ctx.consoles()),
+        Show::Lists => show::lists(&control.counts(), control.databases().len() + 1, control.pools().len() + 1),
+        Show::Pools => show::pools(control.pools(), ctx.consoles()),
+        Show::Servers => show::servers(control.servers()),
+        Show::State => show::state(control.is_paused()),
+        Show::Stats => show::stats(&ctx.totals(), &ctx.averages.lock()),
+        Show::StatsAverages => show::stats_averages(&ctx.totals(), &ctx.averages.lock()),
+        Show::StatsTotals => show::stats_totals(&ctx.totals()),
+        Show::Totals => show::totals(&ctx.totals(), &ctx.averages.lock()),
+        Show::Users => show::users(control.users(), ctx.consoles()),
+        Show::Version | Show::Help => show::version(),
+    }
+}
+
+/// Samples at the end of each `stats_period`, for as long as it is polled.
+pub async fn keep_averages(ctx: Arc<AdminContext>) {
+    loop {
+        // At least a second: a period of zero would spin.
+        let period = ctx.control.counts().stats_period.max(std::time::Duration::from_secs(1));
+        tokio::time::sleep(period).await;
+        ctx.sample(Instant::now());
+    }
+}
