@@ -17,3 +17,5 @@ pub mod pool;
 pub mod session;
 
 pub mod admin;
+
+pub mod app;

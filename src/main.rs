@@ -1,3 +1,10 @@
-//! The binary.
+//! The `pglifeguard` binary: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    pglifeguard::app::cli::main()
+}

@@ -1,0 +1,69 @@
+//! Takes clients from the listeners, and serves each in a task of its own.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::pooler::Pooler;
+use crate::admin::console::{self, ConsoleUser};
+use crate::net::listen::{Accepted as Connection, Listener};
+use crate::net::{Address, Stream};
+use crate::session::login::{Accepted, ConsoleClient, login};
+use crate::session::session::{LAST_WORDS, say, say_and_close};
+use crate::telemetry::events::process as events;
+use crate::wire::error::{ErrorReply, SqlState};
+
+/// Takes clients until `open` says no more, then closes the listener.
+pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            closed = open.wait_for(|open| !open) => {
+                drop(closed);
+                return;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Connection::Client(stream, peer) => {
+                tokio::spawn(serve(Arc::clone(&pooler), stream, peer, Instant::now()));
+            }
+            Connection::Starved(error) => events::accept_starved(&error),
+        }
+    }
+}
+
+/// One client, from its first byte to its last. The login's state is boxed: an idle client should not carry it.
+async fn serve(pooler: Arc<Pooler>, stream: Stream, peer: Address, accepted_at: Instant) {
+    let context = Arc::clone(&pooler.context);
+    match Box::pin(login(&context, stream, peer, accepted_at)).await {
+        Accepted::Session(session) => {
+            drop(pooler);
+            session.run().await;
+        }
+        Accepted::Console(client) => Box::pin(serve_console(pooler, client)).await,
+        Accepted::Done => {}
+    }
+}
+
+async fn tell_killed(stream: &mut Stream) {
+    let mut bytes = BytesMut::new();
+    ErrorReply::fatal(SqlState::ADMIN_SHUTDOWN, "admin forced disconnect").encode(&mut bytes);
+    let _ = tokio::time::timeout(LAST_WORDS, say_and_close(stream, bytes)).await;
+}
+
+async fn serve_console(pooler: Arc<Pooler>, client: ConsoleClient) {
+    let ConsoleClient { mut stream, held, user, admin, preamble, key, counted } = client;
+    let (key_pid, key_secret) = (key.pid, Arc::clone(&key.secret));
+    let who = ConsoleUser { name: user, admin, key_pid, key_secret, cancelled: Arc::clone(&key.cancelled) };
+    if say(&mut stream, &preamble).await.is_ok() {
+        tokio::select! {
+            // The operator is gone, or the socket broke: there is nobody to tell.
+            _ = console::serve(&mut stream, held, who, Arc::clone(&pooler.admin)) => {}
+            () = key.killed.notified() => tell_killed(&mut stream).await,
+        }
+    }
+    drop((key, counted));
+}

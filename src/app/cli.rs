@@ -1,0 +1,129 @@
+//! Arguments, and what they start.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+
+use super::commands::demo::DemoArgs;
+use super::commands::{check, demo};
+use super::logging;
+use super::pooler::{Around, StartError, run};
+use super::startup::{PidFile, become_user, note_root};
+use crate::admin::http;
+use crate::config::{Loaded, load};
+
+/// PostgreSQL connection pooler: a drop-in for PgBouncer on every core.
+#[derive(Debug, Parser)]
+#[command(name = "pglifeguard", version = version(), args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Configuration file
+    #[arg(default_value = "pooler.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration: print every mistake with its place and what to write instead
+    Check {
+        /// Configuration file
+        #[arg(default_value = "pooler.toml")]
+        config: PathBuf,
+    },
+    /// Try it out: a throw-away primary with two standbys, and the pooler in front of it
+    Demo(DemoArgs),
+}
+
+/// As `SHOW VERSION` has it: the PgBouncer that this one equals goes first, since scripts compare it.
+fn version() -> &'static str {
+    crate::admin::show::VERSION_TEXT
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.command {
+        None => serve(&args.config),
+        Some(Command::Check { config }) => {
+            let (report, good) = check::report(&config);
+            print(&report);
+            return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Some(Command::Demo(demo)) => run_demo(&demo),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // Whoever reads nothing can't be told.
+            let _ = writeln!(io::stderr(), "pglifeguard: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    // A closed pipe is no error of ours.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn serve(path: &Path) -> Result<(), String> {
+    let loaded = read(path)?;
+    let pooler = &loaded.config.pooler;
+    let pid_file = pooler.pidfile.as_deref().map(PidFile::write).transpose().map_err(|error| error.to_string())?;
+    if let Some(user) = &pooler.user {
+        become_user(user).map_err(|error| error.to_string())?;
+    }
+    let log = logging::start(&loaded.config).map_err(|error| format!("cannot open the log: {error}"))?;
+    note_root();
+    let recorder = match loaded.config.metrics_listen {
+        Some(_) => Some(http::install_recorder().map_err(|error| error.to_string())?),
+        None => None,
+    };
+    let runtime = runtime(pooler.workers).map_err(|error| format!("cannot start threads: {error}"))?;
+    let around = Around { path: path.to_owned(), log: Some(log), recorder };
+    let ended = runtime.block_on(run(loaded, around)).map_err(|error| error.to_string());
+    // Clients that still wait for something must not keep the process.
+    runtime.shutdown_background();
+    drop(pid_file);
+    ended
+}
+
+/// Reads the configuration, or says all that is wrong with it.
+fn read(path: &Path) -> Result<Loaded, String> {
+    load(path).map_err(|complaints| {
+        let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        format!("{}\n{}", "the configuration has mistakes:", lines.join("\n"))
+    })
+}
+
+/// One thread drives everything itself; several share the work.
+fn runtime(workers: usize) -> io::Result<Runtime> {
+    let workers = match workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    match workers {
+        1 => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread().worker_threads(workers).enable_all().build(),
+    }
+}
+
+fn run_demo(args: &DemoArgs) -> Result<(), String> {
+    let runtime = runtime(0).map_err(|error| format!("cannot start threads: {error}"))?;
+    let ended = runtime.block_on(demo::run(args, |path| async move {
+        let loaded = load(&path).map_err(|complaints| {
+            let io = io::Error::other(complaints.first().map(ToString::to_string).unwrap_or_default());
+            StartError::io("cannot use the demo's configuration")(io)
+        })?;
+        let log = logging::start(&loaded.config).map_err(StartError::io("cannot open the log"))?;
+        let recorder = http::install_recorder().ok();
+        run(loaded, Around { path, log: Some(log), recorder }).await
+    }));
+    runtime.shutdown_background();
+    ended.map_err(|error| error.to_string())
+}

@@ -1,0 +1,160 @@
+//! `pglifeguard check`: what is wrong with a configuration, or what it amounts to.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::config::model::{SslMode, TlsVersions};
+use crate::config::settings::texts::Choices;
+use crate::config::{self, Complaint, Config};
+
+/// Checks the configuration at `path`: the text to print, and whether it can be used.
+pub fn report(path: &Path) -> (String, bool) {
+    match config::load(path) {
+        Ok(loaded) => (warnings(&loaded.warnings) + &summary(path, &loaded.config), true),
+        Err(complaints) => (mistakes(path, &complaints), false),
+    }
+}
+
+fn warnings(warnings: &[Complaint]) -> String {
+    warnings.iter().fold(String::new(), |mut text, warning| {
+        let place = warning.place.map_or_else(String::new, |place| format!("{}:", place.line));
+        let _ = writeln!(text, "{}:{place} warning: {}", warning.file, warning.text);
+        text
+    })
+}
+
+fn mistakes(path: &Path, complaints: &[Complaint]) -> String {
+    let mut text = complaints.iter().fold(String::new(), |mut text, complaint| {
+        let _ = writeln!(text, "{complaint}");
+        text
+    });
+    let _ = writeln!(text, "{}: {}", path.display(), count(complaints.len(), "mistake"));
+    text
+}
+
+fn summary(path: &Path, config: &Config) -> String {
+    let pooler = &config.pooler;
+    let mut text = String::new();
+    let databases = count(config.databases.len(), "database");
+    let users = count(config.userlist.len(), "user");
+    let _ = writeln!(text, "{}: ok ({databases}, {users})", path.display());
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<9} {value}");
+    };
+    line("listens", listens(config));
+    line(
+        "pools",
+        format!(
+            "{} mode, {} clients, {} servers per database and user",
+            pooler.defaults.pool_mode.as_str(),
+            pooler.max_client_conn,
+            pooler.defaults.default_pool_size
+        ),
+    );
+    line("logins", pooler.auth_type.name().to_owned());
+    line(
+        "TLS",
+        format!(
+            "clients {}, servers {}",
+            tls(config.client_tls.sslmode, config.client_tls.versions),
+            tls(config.server_tls.sslmode, config.server_tls.versions)
+        ),
+    );
+    line(
+        "console",
+        match pooler.admin_users.is_empty() {
+            true => "no admin_users".to_owned(),
+            false => format!("database pgbouncer, for {}", pooler.admin_users.join(", ")),
+        },
+    );
+    if let Some(address) = config.metrics_listen {
+        line("metrics", format!("http://{address}/metrics"));
+    }
+    for (name, database) in &config.databases {
+        let endpoints: Vec<_> = database.endpoints.iter().map(ToString::to_string).collect();
+        line("database", format!("{name}: {}", endpoints.join(", ")));
+    }
+    text
+}
+
+fn listens(config: &Config) -> String {
+    let pooler = &config.pooler;
+    let port = pooler.listen_port;
+    let tcp = pooler.listen_addr.iter().map(|address| match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    });
+    let unix = pooler.unix_socket_dir.iter().map(|dir| format!("{}/.s.PGSQL.{port}", dir.display()));
+    tcp.chain(unix).collect::<Vec<_>>().join(", ")
+}
+
+fn tls(mode: SslMode, versions: TlsVersions) -> String {
+    let versions = match (mode, versions) {
+        (SslMode::Disable, _) => "",
+        (_, TlsVersions { tls12: true, tls13: false }) => " (1.2)",
+        (_, TlsVersions { tls12: false, .. }) => " (1.3)",
+        _ => " (1.2, 1.3)",
+    };
+    format!("{}{versions}", mode.name())
+}
+
+fn count(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        fs::write(dir.path().join("userlist.txt"), "\"app\" \"secret\"\n").expect("written");
+        fs::write(&path, config::docs::pooler_toml()).expect("written");
+        let (text, ok) = report(&path);
+        assert!(ok, "{text}");
+        for part in [
+            "pooler.toml: ok (1 database, 1 user)\n",
+            "127.0.0.1:6432, /tmp/.s.PGSQL.6432\n",
+            "transaction mode, 1000 clients, 25 servers per database and user\n",
+            "clients disable, servers prefer (1.2, 1.3)\n",
+            "for admin\n",
+            "app: 127.0.0.1:5432\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_file_has_every_mistake_and_their_number() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        fs::write(&path, "[pooler]\ndefaul_pool_size = 1\nlisten_port = 0\n").expect("written");
+        let (text, ok) = report(&path);
+        assert!(!ok);
+        let shown = path.display();
+        let expected = format!(
+            "{shown}:2: unknown setting \"defaul_pool_size\" in [pooler]; did you mean \"default_pool_size\"?\n\
+             {shown}:3: listen_port: expected a whole number from 1 to 65535, not 0\n\
+             {shown}: 2 mistakes\n"
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_missing_file_is_a_mistake_and_a_missing_user_list_is_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        let (text, ok) = report(&path);
+        assert!(!ok && text.contains("can't read it"), "{text}");
+        fs::write(&path, "[pooler]\nauth_file = \"none.txt\"\n").expect("written");
+        let (text, ok) = report(&path);
+        assert!(ok && text.contains("none.txt: warning: can't read it"), "{text}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Server connections for the pools, and cancel requests: what joins the server floor to those that need it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::net::tls::{ConnectTls, TlsSlot};
+use crate::net::{Connector, TcpOptions};
+use crate::pool::{Dial, DialError, DialRequest, Dialing};
+use crate::server::connect::{ConnectTarget, connect};
+use crate::server::login::LoginFailure;
+use crate::server::{Server, cancel};
+use crate::session::cancel::{CancelTarget, Canceller, Cancelling};
+use crate::wire::error::ClientError;
+
+/// A cancel request that has no answer by then has not landed, where no limit is set.
+const CANCEL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes connections to servers.
+#[derive(Debug)]
+pub struct Dialer {
+    /// Sockets and names. A reload replaces it.
+    pub connector: ArcSwap<Connector>,
+    /// TLS. A reload replaces what is in it.
+    pub tls: TlsSlot<ConnectTls>,
+    /// Which address of a name the next connection begins with.
+    turn: AtomicUsize,
+}
+
+impl Dialer {
+    /// Makes them with these.
+    pub fn new(connector: Connector, tls: TlsSlot<ConnectTls>) -> Self {
+        Self { connector: ArcSwap::from_pointee(connector), tls, turn: AtomicUsize::new(0) }
+    }
+
+    /// New connections are made with these options.
+    pub fn set_options(&self, tcp: TcpOptions) {
+        let current = self.connector.load();
+        self.connector.store(Arc::new(Connector { dns: current.dns.clone(), tcp }));
+    }
+}
+
+/// The dialer as pools want it.
+#[derive(Debug)]
+pub struct PoolDialer(pub Arc<Dialer>);
+
+impl Dial for PoolDialer {
+    fn dial(&self, request: DialRequest) -> Dialing {
+        let dialer = Arc::clone(&self.0);
+        Box::pin(async move { dialer.open(request).await.map_err(refusal) })
+    }
+}
+
+impl Dialer {
+    async fn open(&self, request: DialRequest) -> Result<Box<Server>, LoginFailure> {
+        let connector = self.connector.load_full();
+        let tls = self.tls.load();
+        let startup: Vec<(&str, &str)> =
+            request.database.startup.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let target = ConnectTarget {
+            connector: &connector,
+            endpoint: &request.endpoint,
+            turn: self.turn.fetch_add(1, Ordering::Relaxed),
+            tls: tls.as_deref(),
+            deadline: request.settings.server_connect_timeout.map(|limit| Instant::now() + limit),
+            user: &request.key.user,
+            database: &request.dbname,
+            params: &startup,
+            credential: &request.credential,
+            connect_query: request.database.connect_query.as_deref(),
+            max_prepared_statements: request.settings.max_prepared_statements,
+            id: request.id,
+            generation: request.generation,
+        };
+        connect(&target).await.map(Box::new)
+    }
+}
+
+/// What the pool makes of a failed login: a server that answered has refused, all else may pass.
+fn refusal(failure: LoginFailure) -> DialError {
+    match failure {
+        LoginFailure::Unreachable { .. } | LoginFailure::Closed => DialError::Unreachable { text: failure.reason() },
+        _ => DialError::Refused { reply: Box::new(failure.reply()), retry: failure.is_temporary() },
+    }
+}
+
+/// Sends cancel requests by `dialer`, bounded by `limit` as it is when they are sent.
+pub fn canceller(dialer: Arc<Dialer>, limit: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Canceller {
+    Canceller::new(move |target| -> Cancelling {
+        let dialer = Arc::clone(&dialer);
+        let limit = limit().unwrap_or(CANCEL_LIMIT);
+        Box::pin(async move { send(&dialer, &target, limit).await })
+    })
+}
+
+async fn send(dialer: &Dialer, target: &CancelTarget, limit: Duration) -> bool {
+    let connector = dialer.connector.load_full();
+    let tls = if target.tls { dialer.tls.load() } else { None };
+    let request = cancel::CancelTarget {
+        connector: &connector,
+        endpoint: &target.endpoint,
+        server: &target.server,
+        key: &target.key,
+        tls: tls.as_deref(),
+    };
+    cancel::send(&request, limit).await.is_ok()
+}

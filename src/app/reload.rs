@@ -1,0 +1,66 @@
+//! Reads the configuration anew. Everything is checked and built first; only then is anything changed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::dial::Dialer;
+use super::logging;
+use crate::config::{Reloaded, reload as read};
+use crate::net::dns::DnsTtl;
+use crate::net::tls::Reloaded as Tls;
+use crate::session::context::{Context, prepare_verifiers};
+use crate::session::registry::Order;
+use crate::telemetry::events::process as events;
+use crate::telemetry::log::LogHandle;
+
+/// Reads and applies the configuration.
+///
+/// # Errors
+/// All mistakes in it; nothing has changed.
+pub async fn reload(
+    context: Arc<Context>,
+    dialer: Arc<Dialer>,
+    path: PathBuf,
+    log: Option<LogHandle>,
+) -> Result<(), Vec<String>> {
+    let running = context.config.load_full();
+    let reading = tokio::task::spawn_blocking(move || read(&path, &running)).await;
+    let reloaded = reading.map_err(|error| vec![error.to_string()])?;
+    let reloaded = reloaded.map_err(|complaints| complaints.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    apply(&context, &dialer, reloaded, log.as_ref())
+}
+
+fn apply(context: &Arc<Context>, dialer: &Dialer, new: Reloaded, log: Option<&LogHandle>) -> Result<(), Vec<String>> {
+    let Reloaded { config, changes, warnings } = new;
+    let clients = context.tls.prepare(&config.client_tls.options());
+    let servers = dialer.tls.prepare(&config.server_tls.options());
+    let (clients, servers) = match (clients, servers) {
+        (Ok(clients), Ok(servers)) => (clients, servers),
+        (clients, servers) => {
+            let errors = [clients.err(), servers.err()];
+            return Err(errors.into_iter().flatten().map(|error| format!("TLS setup failed: {error}")).collect());
+        }
+    };
+    if let Some(log) = log {
+        logging::apply(log, &config).map_err(|error| vec![error])?;
+    }
+    let config = Arc::new(config);
+    context.config.store(Arc::clone(&config));
+    context.tls.install(clients);
+    prepare_verifiers(context, &config);
+    dialer.set_options(config.pooler.tcp.options());
+    let ttl = DnsTtl { found: config.pooler.dns_max_ttl, failed: config.pooler.dns_nxdomain_ttl };
+    dialer.connector.load().dns.set_ttl(ttl);
+    let servers_by_tls = dialer.tls.install(servers);
+    context.pools.apply(&config);
+    if servers_by_tls == Tls::Changed {
+        // Every database exists, so none can be unknown.
+        drop(context.pools.reconnect(None));
+    }
+    context.registry.part_from_obsolete(None);
+    // Also those of a database that only `*` knew.
+    context.registry.order_where(|name| config.database(name).is_none(), Order::DATABASE_GONE);
+    changes.needs_restart.iter().for_each(|setting| events::needs_restart(setting));
+    warnings.iter().for_each(|warning| events::configuration_warning(warning));
+    Ok(())
+}

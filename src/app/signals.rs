@@ -1,0 +1,61 @@
+//! What signals mean: PgBouncer's meanings.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::control::Hands;
+use crate::admin::control::Control;
+use crate::admin::error::CommandError;
+use crate::telemetry::events::process as events;
+use crate::telemetry::labels::StopMode;
+
+/// The signals that have a meaning, from now on heard instead of what they do to a process by default.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    pause: Signal,
+    resume: Signal,
+}
+
+impl Signals {
+    /// Begins to hear them. To be called before anybody can know that the process is there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn hear() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            pause: signal(SignalKind::user_defined1())?,
+            resume: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Obeys them for as long as it is polled.
+    pub async fn obey(mut self, hands: Arc<Hands>) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => drop(hands.reload().await),
+                _ = self.terminate.recv() => hands.stop_or_hurry(StopMode::WaitForClients),
+                _ = self.interrupt.recv() => hands.stop_or_hurry(StopMode::WaitForServers),
+                _ = self.quit.recv() => hands.shutdown(StopMode::AtOnce),
+                // Nobody waits for the servers to come free; the gate is shut all the same.
+                _ = self.pause.recv() => note("SIGUSR1", hands.pause(None).map(drop)),
+                _ = self.resume.recv() => note("SIGUSR2", hands.resume(None)),
+            }
+        }
+    }
+}
+
+fn note(signal: &'static str, obeyed: Result<(), CommandError>) {
+    if let Err(error) = obeyed {
+        events::signal_refused(signal, &error);
+    }
+}
