@@ -1,0 +1,41 @@
+//! Real drivers and programs, several connections of each over a pool of two servers.
+//!
+//! Each check runs against PostgreSQL itself first: if that fails, the check is wrong, not the pooler.
+
+mod pgbench;
+mod psql;
+mod tokio_postgres;
+
+use crate::support::programs::{node, python, run};
+use crate::support::{Database, PoolerConfig};
+
+/// Gives `check` a DSN past the pooler and one through it, each with a fresh database.
+fn directly_and_pooled(label: &str, check: impl Fn(&str, &Database)) {
+    let direct = Database::create(&format!("{label}_direct"));
+    check(&direct.direct_dsn(), &direct);
+
+    let pooled = Database::create(&format!("{label}_pooled"));
+    let pooler = two_servers(&pooled).start();
+    check(&pooler.app_dsn("app"), &pooled);
+}
+
+/// Fewer servers than clients, so that clients meet each other's servers all the time.
+fn two_servers(database: &Database) -> PoolerConfig {
+    PoolerConfig::new().database("app", database).set("default_pool_size", "2")
+}
+
+#[test]
+fn psycopg_3_works() {
+    directly_and_pooled("psycopg", |dsn, _| assert_eq!(run(&mut python("psycopg3.py", dsn)), "psycopg 3: ok\n"));
+}
+
+#[test]
+fn asyncpg_works() {
+    directly_and_pooled("asyncpg", |dsn, _| assert_eq!(run(&mut python("asyncpg_client.py", dsn)), "asyncpg: ok\n"));
+}
+
+#[test]
+fn node_postgres_works() {
+    let ok = "node-postgres: ok\n";
+    directly_and_pooled("node_postgres", |dsn, _| assert_eq!(run(&mut node("node_postgres.mjs", dsn)), ok));
+}

@@ -1,0 +1,18 @@
+//! Everything that is checked from outside: against real PostgreSQL, by real clients, and the source's own rules.
+//! One binary, so that it links once and shares one PostgreSQL server.
+
+mod cancels;
+mod crowd;
+mod demo;
+mod drivers;
+mod hostile;
+mod logins;
+mod operation;
+mod server_connect;
+mod startup_packets;
+mod support;
+mod throwaway_cluster;
+mod tidy;
+mod tls;
+mod tls_servers;
+mod violations;

@@ -1,0 +1,100 @@
+//! Session and statement pooling.
+
+use super::{pool, show};
+use crate::support::{Database, PoolerConfig, Session, eventually};
+
+const PID: &str = "SELECT pg_backend_pid()";
+
+fn session_mode(database: &Database) -> PoolerConfig {
+    PoolerConfig::new().database("app", database).set("pool_mode", "\"session\"").set("default_pool_size", "1")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_keeps_its_server_and_leaves_it_clean() {
+    let database = Database::create("session_mode");
+    let pooler = session_mode(&database).start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let first = Session::connect(&pooler.app_dsn("app")).await;
+    let pid = first.value(PID).await;
+    first.batch_execute("SET search_path TO elsewhere; CREATE TEMPORARY TABLE mine (n int)").await.expect("it runs");
+    assert_eq!(first.value("SHOW search_path").await, "elsewhere");
+    assert_eq!(first.value(PID).await, pid);
+    assert_eq!(show(&console, "POOLS", "database", "app").await["pool_mode"], "session");
+    assert_eq!(show(&console, "CLIENTS", "database", "app").await["state"], "active");
+    let second = Session::connect(&pooler.app_dsn("app")).await;
+    let waiting = tokio::spawn(async move { (second.value("SHOW search_path").await, second.value(PID).await) });
+    eventually("the second to wait", async || pool(&console, "app", "cl_waiting").await == 1).await;
+    drop(first);
+    let (search_path, same) = waiting.await.expect("its turn came");
+    assert_eq!((search_path.as_str(), same), ("\"$user\", public", pid), "the same server, after DISCARD ALL");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_server_is_obsolete_keeps_it_unless_fast_close_is_set() {
+    let database = Database::create("fast_close");
+    for (fast, open) in [("false", false), ("true", false), ("true", true)] {
+        let pooler = session_mode(&database).set("server_fast_close", fast).start();
+        let console = Session::connect(&pooler.console_dsn()).await;
+        let client = Session::connect(&pooler.app_dsn("app")).await;
+        let pid = client.value(PID).await;
+        if open {
+            client.batch_execute("BEGIN").await.expect("it has a server");
+        }
+        console.batch_execute("RECONNECT").await.expect("it is done");
+        // With neither a transaction nor patience it is gone already.
+        if open || fast == "false" {
+            assert_eq!(show(&console, "SERVERS", "database", "app").await["close_needed"], "1");
+        }
+        if open {
+            assert_eq!(client.value(PID).await, pid, "its transaction goes on");
+            client.batch_execute("COMMIT").await.expect("it ends as it should");
+        }
+        if fast == "true" {
+            let end = ("57P01".to_owned(), "database configuration changed".to_owned());
+            assert_eq!(client.end().await, end);
+        } else {
+            assert_eq!(client.value(PID).await, pid, "it keeps its server");
+            drop(client);
+        }
+        console.batch_execute("WAIT_CLOSE").await.expect("the old server goes");
+        let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        eventually("the old server to have gone", async || database.sql(&left) == "0").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statement_pooling_refuses_transaction_blocks() {
+    let database = Database::create("statement_mode");
+    let pooler = PoolerConfig::new().database("app", &database).set("pool_mode", "\"statement\"").start();
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    assert_eq!(client.value("SELECT 1").await, "1");
+    let prepared = client.query_one("SELECT $1::int4", &[&7_i32]).await.expect("the extended protocol works");
+    assert_eq!(prepared.get::<_, i32>(0), 7);
+    client.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await.expect("an implicit transaction");
+    // Its answer was on its way before the pooler could know: the error ends the connection.
+    let _ = client.batch_execute("BEGIN").await;
+    let end = ("08P01".to_owned(), "transaction blocks not allowed in statement pooling mode".to_owned());
+    assert_eq!(client.end().await, end);
+    let next = Session::connect(&pooler.app_dsn("app")).await;
+    assert_eq!(next.value("SELECT count(*) FROM t").await, "1");
+    assert_eq!(
+        database
+            .sql("SELECT count(*) FROM pg_stat_activity WHERE state ~ 'transaction' AND datname = current_database()"),
+        "0"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_query_of_ones_own_runs_in_every_mode_where_that_is_asked_for() {
+    let database = Database::create("reset_query");
+    for (mode, always) in [("session", "false"), ("transaction", "true")] {
+        let config = PoolerConfig::new().database("app", &database).set("default_pool_size", "1");
+        let config = config.set("pool_mode", &format!("\"{mode}\"")).set("server_reset_query_always", always);
+        let pooler = config.set("server_reset_query", "\"SELECT 'mine'\"").start();
+        let client = Session::connect(&pooler.app_dsn("app")).await;
+        client.batch_execute("SELECT 1").await.expect("a server");
+        drop(client);
+        let last = "SELECT query FROM pg_stat_activity WHERE usename = 'app' AND datname = current_database() AND state = 'idle'";
+        eventually("the reset", async || database.sql(last) == "SELECT 'mine'").await;
+    }
+}

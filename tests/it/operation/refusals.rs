@@ -1,0 +1,161 @@
+//! Servers that are down, refuse, start up, hang, or are no PostgreSQL at all.
+
+use futures_util::future::join_all;
+use pglifeguard::app::demo::{Cluster, ClusterOptions, Shutdown, Watch};
+
+use super::pool;
+use crate::support::peers::{Line, Parrot};
+use crate::support::{Database, PoolerConfig, Session, eventually};
+
+fn at(port: u16, dbname: &str) -> String {
+    format!("host = \"127.0.0.1\"\nport = {port}\ndbname = \"{dbname}\"\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_wait_get_the_servers_own_words() {
+    let database = Database::create("refusals");
+    database.sql("CREATE ROLE refuse_nologin NOLOGIN PASSWORD 'x'; CREATE ROLE refuse_full LOGIN PASSWORD 'x' CONNECTION LIMIT 0");
+    database.sql("CREATE ROLE refuse_password LOGIN PASSWORD 'another'");
+    let config = PoolerConfig::new()
+        .database("app", &database)
+        .section("databases.missing", &at(database.port(), "no_such_database"))
+        .user("refuse_password", "x")
+        .user("refuse_nologin", "x")
+        .user("refuse_full", "x");
+    let pooler = config.start();
+    for (user, password, name, code, text) in [
+        ("refuse_password", "x", "app", "28P01", "password authentication failed for user \"refuse_password\""),
+        ("refuse_nologin", "x", "app", "28000", "role \"refuse_nologin\" is not permitted to log in"),
+        ("refuse_full", "x", "app", "53300", "too many connections for role \"refuse_full\""),
+        ("app", "app", "missing", "3D000", "database \"no_such_database\" does not exist"),
+    ] {
+        let dsn = pooler.dsn(user, password, name);
+        let before = pooler.log().matches("server login failed").count();
+        let outcomes = join_all((0..8).map(|_| Session::try_connect(&dsn))).await;
+        let cached = format!("server login has been failing, cached error: {text} (server_login_retry)");
+        let mut heard = 0;
+        for outcome in outcomes {
+            let (found, message) = Session::refusal(outcome);
+            if message != cached {
+                assert_eq!((found.as_str(), message.as_str()), (code, text));
+                heard += 1;
+            }
+        }
+        assert!(heard > 0, "{user}: somebody must have waited");
+        let attempts = pooler.log().matches("server login failed").count() - before;
+        assert!(attempts < 8, "{user}: {attempts} attempts for 8 clients");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_probes_a_server_that_refuses() {
+    let parrot = Parrot::refusing("28P01", "go away");
+    let config = PoolerConfig::new().section("databases.app", &at(parrot.port(), "app"));
+    let pooler = config.set("server_login_retry", "60").set("server_tls_sslmode", "\"disable\"").start();
+    let dsn = pooler.app_dsn("app");
+    let outcomes = join_all((0..50).map(|_| Session::try_connect(&dsn))).await;
+    for outcome in outcomes {
+        let (_, message) = Session::refusal(outcome);
+        assert!(message.contains("go away"), "{message}");
+    }
+    let visits = parrot.visits();
+    assert!(visits <= 10, "{visits} logins were tried for 50 clients");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_postgresql_is_called_so_and_what_hangs_is_given_up() {
+    let web = Parrot::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());
+    let (mute, starting) =
+        (Parrot::saying(Vec::new()), Parrot::refusing("57P03", "the database system is starting up"));
+    for (peer, sslmode, code, message, words) in [
+        (&web, "prefer", "08006", "unknown pkt from server", "check host and port"),
+        (&web, "disable", "08006", "unknown pkt from server", "check host and port"),
+        (&mute, "prefer", "57014", "query_wait_timeout", "connect timeout"),
+        (&mute, "disable", "57014", "query_wait_timeout", "connect timeout"),
+        (&starting, "disable", "57014", "query_wait_timeout", "the database system is starting up"),
+    ] {
+        let config = PoolerConfig::new().section("databases.app", &at(peer.port(), "app"));
+        let config = config.set("server_tls_sslmode", &format!("\"{sslmode}\"")).set("query_wait_timeout", "2");
+        let pooler = config.set("server_connect_timeout", "0.5").start();
+        let before = peer.visits();
+        let error = Session::try_connect(&pooler.app_dsn("app")).await.expect_err("no server is to be had");
+        let error = error.as_db_error().expect("a server's error");
+        assert_eq!((error.code().code(), error.message()), (code, message), "{sslmode}: {error:?}");
+        let said = format!("{} {}", error.detail().unwrap_or_default(), error.hint().unwrap_or_default());
+        assert!(said.contains(words), "{sslmode}: {said}");
+        let visits = peer.visits() - before;
+        assert_eq!(visits > 1, message == "query_wait_timeout", "{sslmode}: {visits} visits; who waits is waited for");
+    }
+}
+
+/// Whoever waited before the server went down waits on, and is served when it is back; who comes later is refused at
+/// once, as in PgBouncer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_served_after_a_restart_of_postgresql() {
+    let mut cluster = Cluster::start(&ClusterOptions::default(), &Watch::QUIET).expect("a cluster of its own");
+    let config = PoolerConfig::new().section("databases.app", &at(cluster.primary().port(), "app"));
+    let pooler = config.set("default_pool_size", "1").start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let clients = join_all((0..6).map(|_| async { Session::connect(&pooler.app_dsn("app")).await })).await;
+    let mut clients = clients.into_iter();
+    let holder = clients.next().expect("six");
+    holder.batch_execute("BEGIN").await.expect("the only server");
+    let queries: Vec<_> = clients.map(|client| tokio::spawn(async move { client.value("SELECT 1").await })).collect();
+    eventually("all to wait", async || pool(&console, "app", "cl_waiting").await == 5).await;
+    cluster.primary_mut().stop(Shutdown::Fast).expect("it stops");
+    let (code, _) = holder.end().await;
+    assert!(matches!(code.as_str(), "57P01" | "08006"), "{code}");
+    eventually("a login to fail", async || pooler.log().contains("server login failed")).await;
+    let late = Session::connect(&pooler.app_dsn("app")).await;
+    let (code, text) = Session::refusal(late.batch_execute("SELECT 1").await);
+    assert_eq!(
+        (code.as_str(), text.starts_with("server login has been failing, cached error: ")),
+        ("08006", true),
+        "{text}"
+    );
+    assert_eq!(pool(&console, "app", "cl_waiting").await, 5);
+    cluster.primary_mut().start(&Watch::QUIET).expect("it starts again");
+    for outcome in join_all(queries).await {
+        assert_eq!(outcome.expect("it waited for the server"), "1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_in_vain_for_a_server_that_is_down_is_told_why() {
+    let database = Database::create("down");
+    let mut line = Line::to(database.port());
+    let config = PoolerConfig::new().section("databases.app", &at(line.port(), &database.name));
+    let pooler = config.set("query_wait_timeout", "1.5").start();
+    let (busy, unlucky) =
+        (Session::connect(&pooler.app_dsn("app")).await, Session::connect(&pooler.app_dsn("app")).await);
+    busy.batch_execute("BEGIN").await.expect("a server");
+    line.cut();
+    assert_eq!(busy.end().await, ("08006".to_owned(), "server conn crashed?".to_owned()));
+    let error = unlucky.batch_execute("SELECT 1").await.expect_err("there is no server");
+    let error = error.as_db_error().expect("a server's error");
+    assert_eq!((error.code().code(), error.message()), ("57014", "query_wait_timeout"));
+    assert!(error.detail().is_some_and(|detail| detail.contains("connect failed")), "{:?}", error.detail());
+    line.mend();
+    eventually("the server to be found again", async || {
+        let client = Session::connect(&pooler.app_dsn("app")).await;
+        client.batch_execute("SELECT 1").await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_hosts_has_one_dead_host_passed_over() {
+    let database = Database::create("hosts");
+    for balance in ["round-robin", "disable"] {
+        let hosts = format!(
+            "host = [\"127.0.0.2\", \"127.0.0.1\"]\nport = {}\ndbname = \"{}\"\nload_balance_hosts = \"{balance}\"\n",
+            database.port(),
+            database.name
+        );
+        let pooler = PoolerConfig::new().section("databases.app", &hosts).start();
+        let clients = join_all((0..4).map(|_| async { Session::connect(&pooler.app_dsn("app")).await })).await;
+        for outcome in join_all(clients.iter().map(|client| client.batch_execute("SELECT pg_sleep(0.05)"))).await {
+            outcome.unwrap_or_else(|error| panic!("{balance}: {error:?}"));
+        }
+    }
+}

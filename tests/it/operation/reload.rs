@@ -1,0 +1,200 @@
+//! RELOAD and SIGHUP: all or nothing, and nobody is disturbed who is not concerned.
+
+use rustix::process::Signal;
+
+use super::{number, pool, show};
+use crate::support::peers::Line;
+use crate::support::pooler::Pooler;
+use crate::support::{Database, PoolerConfig, Session, eventually};
+
+const PID: &str = "SELECT pg_backend_pid()";
+
+fn words(code: &str, text: &str) -> (String, String) {
+    (code.to_owned(), text.to_owned())
+}
+
+async fn reload(pooler: &Pooler, console: &Session, config: &PoolerConfig) {
+    pooler.reconfigure(config);
+    console.batch_execute("RELOAD").await.unwrap_or_else(|error| panic!("{error:?}\n{}", pooler.log()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_file_changes_nothing_and_says_why() {
+    let database = Database::create("reload_broken");
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    let pid = client.value(PID).await;
+    // The first change is right, and must not be applied for that.
+    pooler
+        .reconfigure(&config.clone().set("max_client_conn", "7").set("query_timout", "5").set("pool_mode", "\"fast\""));
+    let error = console.batch_execute("RELOAD").await.expect_err("two mistakes");
+    let error = error.as_db_error().expect("a server's error");
+    assert_eq!((error.code().code(), error.message()), ("F0000", "RELOAD failed, see logs for additional details"));
+    for place in [error.detail().unwrap_or_default().to_owned(), pooler.log()] {
+        assert!(place.contains("query_timout") && place.contains("query_timeout") && place.contains("fast"), "{place}");
+    }
+    assert_eq!(show(&console, "CONFIG", "key", "max_client_conn").await["value"], "1000");
+    assert_eq!(client.value(PID).await, pid);
+    reload(&pooler, &console, &config.set("max_client_conn", "7")).await;
+    assert_eq!(show(&console, "CONFIG", "key", "max_client_conn").await["value"], "7");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unchanged_file_closes_nothing() {
+    let database = Database::create("reload_same");
+    let config = PoolerConfig::new().database("app", &database).set("default_pool_size", "3");
+    let pooler = config.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    let pid = client.value(PID).await;
+    for _ in 0..3 {
+        reload(&pooler, &console, &config).await;
+        assert_eq!(client.value(PID).await, pid);
+    }
+    let before = pooler.log().matches("configuration reloaded").count();
+    pooler.signal(Signal::HUP);
+    eventually("the reload", async || pooler.log().matches("configuration reloaded").count() > before).await;
+    assert_eq!(client.value(PID).await, pid);
+    assert!(!pooler.log().contains("closing because"), "{}", pooler.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_come_and_go() {
+    let (one, two) = (Database::create("reload_one"), Database::create("reload_two"));
+    let (first, both) =
+        (PoolerConfig::new().database("one", &one), PoolerConfig::new().database("one", &one).database("two", &two));
+    let pooler = first.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let stays = Session::connect(&pooler.app_dsn("one")).await;
+    let pid = stays.value(PID).await;
+    assert_eq!(
+        Session::refusal(Session::try_connect(&pooler.app_dsn("two")).await),
+        words("3D000", "no such database: two")
+    );
+    reload(&pooler, &console, &both).await;
+    let (idle, busy) = (Session::connect(&pooler.app_dsn("two")).await, Session::connect(&pooler.app_dsn("two")).await);
+    assert_eq!(idle.value("SELECT current_database()").await, two.name);
+    busy.batch_execute("BEGIN").await.expect("a server");
+    reload(&pooler, &console, &first).await;
+    assert_eq!(idle.end().await, words("57P01", "database removed"));
+    assert_eq!(busy.end().await, words("57P01", "database removed"));
+    assert_eq!(
+        Session::refusal(Session::try_connect(&pooler.app_dsn("two")).await),
+        words("3D000", "no such database: two")
+    );
+    let left = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = 'app'", two.name);
+    eventually("its servers to go", async || one.sql(&left) == "0").await;
+    assert_eq!(stays.value(PID).await, pid, "the other database is not concerned");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_the_star_are_told_when_it_goes() {
+    let database = Database::create("reload_star");
+    let star = format!("host = \"127.0.0.1\"\nport = {}\n", database.port());
+    let (with, without) =
+        (PoolerConfig::new().section("databases.\"*\"", &star), PoolerConfig::new().database("other", &database));
+    let pooler = with.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let client = Session::connect(&pooler.app_dsn(&database.name)).await;
+    assert_eq!(client.value("SELECT 1").await, "1");
+    reload(&pooler, &console, &without).await;
+    assert_eq!(client.end().await, words("57P01", "database removed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_moves_takes_its_clients_along() {
+    let database = Database::create("reload_move");
+    let line = Line::to(database.port());
+    let at = |port: u16| {
+        PoolerConfig::new()
+            .section("databases.app", &format!("host = \"127.0.0.1\"\nport = {port}\ndbname = \"{}\"\n", database.name))
+    };
+    let pooler = at(line.port()).start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let (idle, busy) = (Session::connect(&pooler.app_dsn("app")).await, Session::connect(&pooler.app_dsn("app")).await);
+    busy.batch_execute("BEGIN").await.expect("a server");
+    let pid = busy.value(PID).await;
+    reload(&pooler, &console, &at(database.port())).await;
+    assert_eq!(idle.value("SELECT 1").await, "1");
+    assert_eq!(busy.value(PID).await, pid, "its transaction goes on where it began");
+    busy.batch_execute("COMMIT").await.expect("it ends as it should");
+    assert_ne!(busy.value(PID).await, pid);
+    let ports: Vec<_> = console.rows("SHOW SERVERS").await.iter().map(|row| row["port"].clone()).collect();
+    assert!(!ports.is_empty() && ports.iter().all(|port| *port == database.port().to_string()), "{ports:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pool_sizes_and_limits_change_under_way() {
+    let database = Database::create("reload_size");
+    let sized = |size: &str| PoolerConfig::new().database("app", &database).set("default_pool_size", size);
+    let pooler = sized("1").start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let (one, two) = (Session::connect(&pooler.app_dsn("app")).await, Session::connect(&pooler.app_dsn("app")).await);
+    one.batch_execute("BEGIN").await.expect("the only server");
+    let waiting = tokio::spawn(async move {
+        two.batch_execute("BEGIN").await.expect("a server");
+        two
+    });
+    eventually("the second to wait", async || pool(&console, "app", "cl_waiting").await == 1).await;
+    reload(&pooler, &console, &sized("2")).await;
+    let two = waiting.await.expect("it was served");
+    assert_eq!(number(&show(&console, "DATABASES", "name", "app").await, "pool_size"), 2);
+    reload(&pooler, &console, &sized("1")).await;
+    one.batch_execute("COMMIT").await.expect("it has a server");
+    two.batch_execute("COMMIT").await.expect("it has a server");
+    eventually("the pool to shrink", async || {
+        let row = show(&console, "POOLS", "database", "app").await;
+        number(&row, "sv_idle") == 1 && number(&row, "sv_active") == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_lowered_under_way_reaches_clients_that_are_there() {
+    let database = Database::create("reload_limit");
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    client.batch_execute("BEGIN").await.expect("a server");
+    reload(&pooler, &console, &config.set("idle_transaction_timeout", "0.3")).await;
+    assert_eq!(client.end().await, words("08P01", "idle transaction timeout"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_need_a_restart_are_named_and_stay() {
+    let database = Database::create("reload_restart");
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let changed = config.set("listen_addr", "\"127.0.0.7\"").set("workers", "3").set("query_timeout", "77");
+    reload(&pooler, &console, &changed).await;
+    for (key, value) in [("listen_addr", "127.0.0.1"), ("workers", "0"), ("query_timeout", "77")] {
+        assert_eq!(show(&console, "CONFIG", "key", key).await["value"], value, "{key}");
+    }
+    let log = pooler.log();
+    for key in ["listen_addr", "workers"] {
+        let named = log.lines().any(|line| line.contains("only after a restart") && line.contains(key));
+        assert!(named, "{key} is not named in\n{log}");
+    }
+    assert!(!log.lines().any(|line| line.contains("restart") && line.contains("query_timeout")), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_changed_everywhere_opens_new_servers() {
+    let database = Database::create("reload_password");
+    database.sql("CREATE ROLE rotated LOGIN PASSWORD 'old'");
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.clone().user("rotated", "old").start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let client = Session::connect(&pooler.dsn("rotated", "old", "app")).await;
+    database.sql("ALTER ROLE rotated PASSWORD 'new'");
+    reload(&pooler, &console, &config.user("rotated", "new")).await;
+    console.batch_execute("RECONNECT").await.expect("it is done");
+    assert_eq!(client.value("SELECT current_user").await, "rotated", "a client that was there before");
+    let refused = Session::refusal(Session::try_connect(&pooler.dsn("rotated", "old", "app")).await);
+    assert_eq!(refused.0, "28P01");
+    assert_eq!(Session::connect(&pooler.dsn("rotated", "new", "app")).await.value("SELECT 1").await, "1");
+}

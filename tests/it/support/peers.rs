@@ -1,0 +1,153 @@
+//! Servers that misbehave: a line to PostgreSQL that can be cut, and peers that say one thing to whoever comes.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use pglifeguard::app::demo::PortClaim;
+
+/// A line to a port of this machine. While it is cut nobody can connect, and who was connected no longer is: what a
+/// server's crash looks like from outside.
+#[derive(Debug)]
+pub(crate) struct Line {
+    port: PortClaim,
+    to: u16,
+    links: Arc<Mutex<Vec<TcpStream>>>,
+    open: Option<Listening>,
+}
+
+impl Line {
+    pub(crate) fn to(port: u16) -> Self {
+        let mut line =
+            Self { port: PortClaim::anywhere().expect("a free port"), to: port, links: Arc::default(), open: None };
+        line.mend();
+        line
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.open = None;
+        for link in self.links.lock().expect("nobody panicked").drain(..) {
+            let _ = link.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(crate) fn mend(&mut self) {
+        let (links, to) = (Arc::clone(&self.links), self.to);
+        self.open = Some(Listening::on(self.port.number(), move |client| {
+            let server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
+            let ends = [client.try_clone()?, server.try_clone()?];
+            links.lock().expect("nobody panicked").extend(ends);
+            let (mut from, mut into) = (server.try_clone()?, client.try_clone()?);
+            thread::spawn(move || pass_on(&mut from, &mut into));
+            pass_on(&mut { client }, &mut { server });
+            Ok(())
+        }));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+fn pass_on(from: &mut TcpStream, into: &mut TcpStream) {
+    // Either side may end it; the other is told.
+    let _ = io::copy(from, into);
+    let _ = into.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+/// A peer that reads a startup packet and answers it with the same bytes, whoever comes.
+#[derive(Debug)]
+pub(crate) struct Parrot {
+    port: PortClaim,
+    visits: Arc<AtomicUsize>,
+    _open: Listening,
+}
+
+impl Parrot {
+    /// It says `words` and hangs up; without words it says nothing, and does not hang up.
+    pub(crate) fn saying(words: Vec<u8>) -> Self {
+        let port = PortClaim::anywhere().expect("a free port");
+        let visits = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&visits);
+        let open = Listening::on(port.number(), move |mut client| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut packet = [0; 1024];
+            let _ = client.read(&mut packet)?;
+            client.write_all(&words)?;
+            // Until the other side goes; it may have said more, which is of no interest.
+            while words.is_empty() && client.read(&mut packet)? > 0 {}
+            Ok(())
+        });
+        Self { port, visits, _open: open }
+    }
+
+    /// An ErrorResponse with FATAL, this SQLSTATE and text.
+    pub(crate) fn refusing(code: &str, text: &str) -> Self {
+        let mut body = Vec::new();
+        for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code), (b'M', text)] {
+            body.push(field);
+            body.extend_from_slice(value.as_bytes());
+            body.push(0);
+        }
+        body.push(0);
+        let length = u32::try_from(body.len() + 4).expect("it is short").to_be_bytes();
+        Self::saying([&b"E"[..], &length, &body].concat())
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// How many have come.
+    pub(crate) fn visits(&self) -> usize {
+        self.visits.load(Ordering::SeqCst)
+    }
+}
+
+/// A listener in threads of its own, until it is dropped.
+#[derive(Debug)]
+struct Listening {
+    address: SocketAddr,
+    over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Listening {
+    fn on(port: u16, serve: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port was free");
+        let address = listener.local_addr().expect("a socket of our own");
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let thread = thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if ends.load(Ordering::SeqCst) {
+                    return;
+                }
+                let serve = serve.clone();
+                // What a visitor does to its connection is its own business.
+                thread::spawn(move || drop(serve(client)));
+            }
+        });
+        Self { address, over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Wakes the accept.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A client that speaks by the byte: what no driver would send.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use pglifeguard::wire::error::ErrorFields;
+
+/// A message of the pooler's: its tag and its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) tag: u8,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Message {
+    /// An error as `SQLSTATE message`; other messages as their tag.
+    pub(crate) fn text(&self) -> String {
+        if self.tag != b'E' {
+            return char::from(self.tag).to_string();
+        }
+        let fields = ErrorFields::parse(&self.body);
+        let message = String::from_utf8_lossy(fields.message.unwrap_or_default());
+        format!("{} {message}", fields.code.map_or_else(|| "?????".to_owned(), |code| code.as_str().to_owned()))
+    }
+
+    /// The hint of an error.
+    pub(crate) fn hint(&self) -> String {
+        String::from_utf8_lossy(ErrorFields::parse(&self.body).hint.unwrap_or_default()).into_owned()
+    }
+}
+
+trait Socket: Read + Write + Send + std::fmt::Debug {
+    fn no_more(&self) -> io::Result<()>;
+    fn another(&self) -> io::Result<Box<dyn Socket>>;
+}
+
+impl Socket for TcpStream {
+    fn another(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn no_more(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Socket for UnixStream {
+    fn another(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn no_more(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Raw(Box<dyn Socket>);
+
+impl Raw {
+    /// Over TCP.
+    pub(crate) fn tcp(port: u16) -> Self {
+        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the pooler listens");
+        socket.set_read_timeout(Some(LIMIT)).and_then(|()| socket.set_write_timeout(Some(LIMIT))).expect("set");
+        Self(Box::new(socket))
+    }
+
+    /// Over TCP, logged in as `user` where that needs no password.
+    pub(crate) fn trusted(port: u16, user: &str, database: &str) -> Self {
+        let mut client = Self::tcp(port);
+        client.send(&startup(V3_0, &[("user", user), ("database", database)]));
+        let answer = client.until(b'Z');
+        assert_eq!(answer.last().map(|last| last.tag), Some(b'Z'), "{answer:?}");
+        client
+    }
+
+    /// Writes. That the other side has hung up shows when reading.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
+    }
+
+    /// The same connection, for another thread.
+    pub(crate) fn another(&self) -> Self {
+        Self(self.0.another().expect("a file descriptor"))
+    }
+
+    /// Says that no more will come.
+    pub(crate) fn no_more(&mut self) {
+        let _ = self.0.no_more();
+    }
+
+    /// Reads so many bytes; fewer at the end of the connection.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut filled = 0;
+        while filled < count {
+            match self.0.read(&mut bytes[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if is_timeout(&error) => panic!("no answer within {LIMIT:?}"),
+                Err(_) => break,
+            }
+        }
+        bytes.truncate(filled);
+        bytes
+    }
+
+    /// The next message; `None` at the end of the connection.
+    pub(crate) fn message(&mut self) -> Option<Message> {
+        let head = self.bytes(5);
+        let [tag, a, b, c, d] = *head else { return None };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let body = self.bytes(length - 4);
+        (body.len() == length - 4).then_some(Message { tag, body })
+    }
+
+    /// Messages up to the first with this tag, or to the end of the connection.
+    pub(crate) fn until(&mut self, tag: u8) -> Vec<Message> {
+        let mut messages = Vec::new();
+        while let Some(message) = self.message() {
+            messages.push(message);
+            if messages.last().is_some_and(|last| last.tag == tag) {
+                break;
+            }
+        }
+        messages
+    }
+
+    /// Every message up to the end of the connection, as text.
+    pub(crate) fn rest(&mut self) -> Vec<String> {
+        self.until(0).iter().map(Message::text).collect()
+    }
+
+    /// What a simple query answers, up to ReadyForQuery: the first column of its rows, errors as text.
+    pub(crate) fn query(&mut self, sql: &str) -> Vec<String> {
+        self.send(&query(sql));
+        let text = |message: Message| match message.tag {
+            b'D' => Some(String::from_utf8_lossy(message.body.get(6..).unwrap_or_default()).into_owned()),
+            b'E' => Some(message.text()),
+            _ => None,
+        };
+        self.until(b'Z').into_iter().filter_map(text).collect()
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// A message with its length.
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("a short one");
+    [&[tag], &length.to_be_bytes()[..], body].concat()
+}
+
+/// A simple query.
+pub(crate) fn query(sql: &str) -> Vec<u8> {
+    message(b'Q', &[sql.as_bytes(), b"\0"].concat())
+}
+
+/// A packet without a tag, as connections begin with.
+pub(crate) fn packet(code: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 8).expect("a short one");
+    [&length.to_be_bytes(), &code.to_be_bytes(), body].concat()
+}
+
+/// A startup packet.
+pub(crate) fn startup(version: u32, params: &[(&str, &str)]) -> Vec<u8> {
+    let mut body: Vec<u8> =
+        params.iter().flat_map(|(name, value)| [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat()).collect();
+    body.push(0);
+    packet(version, &body)
+}
+
+pub(crate) const V3_0: u32 = 3 << 16;
+pub(crate) const SSL_REQUEST: u32 = (1234 << 16) | 5679;
+pub(crate) const GSS_REQUEST: u32 = (1234 << 16) | 5680;
+pub(crate) const CANCEL_REQUEST: u32 = (1234 << 16) | 5678;
+
+const LIMIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,6 @@
+//! What the tests of the relay share.
+
+pub(crate) mod messages;
+pub(crate) mod model_server;
+pub(crate) mod script;
+pub(crate) mod world;
