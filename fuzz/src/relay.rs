@@ -105,6 +105,7 @@ fn common(frames: &[(u8, &[u8])], input: &mut Input<'_>) -> Vec<u8> {
 const FROM_CLIENTS: &[u8] = b"QPBDECSHFdcfX";
 const FROM_SERVERS: &[u8] = b"Z123CDTntIsGHWdcVSENA";
 const MESSAGE_MAX: usize = 1 << 16;
+const KEPT_MAX: u32 = 1 << 20;
 
 fn params(zone: &str, name: &str) -> ParamSet {
     let mut params = ParamSet::default();
@@ -148,6 +149,13 @@ impl Slot {
     fn is_sent(&mut self, bytes: &[u8]) {
         self.sent.extend_from_slice(bytes);
         self.sent = whole_frames(&self.sent, FROM_CLIENTS).to_vec();
+    }
+
+    /// What is kept of the server's is short when it is whole, or an error, which need not be whole.
+    fn will_not_grow(&self) {
+        if let [tag, a, b, c, d, ..] = *self.kept {
+            assert!(tag == b'E' || u32::from_be_bytes([a, b, c, d]) < KEPT_MAX, "{:?} is kept", char::from(tag));
+        }
     }
 
     fn at_rest(&self) -> bool {
@@ -259,6 +267,7 @@ impl World {
             return self.server_is_lost();
         };
         self.slot.kept = kept[heard.consumed..].to_vec();
+        self.slot.will_not_grow();
         self.slot.is_sent(&self.steps.to_server.concat(&kept));
         self.tell(&self.steps.to_client.concat(&kept));
         match (heard.fatal, self.leaving) {

@@ -30,7 +30,9 @@ pub fn parse_str(file_name: &str, text: &str) -> Parsed {
     for error in &errors {
         let place = error.span().map(|span| lines.place(span.start));
         broken_lines.extend(place.map(|place| place.line));
-        findings.complain(place, one_line(error.message()));
+        let text = one_line(error.message());
+        // Only the parser's refusal of a key of very many dotted parts has no place.
+        findings.complain(place, if place.is_some() { text } else { format!("a key has too many parts: {text}") });
     }
     let mut reader = Reader { lines: &lines, findings };
     let tree = reader.tree(document.get_ref());

@@ -358,6 +358,12 @@ impl Damage {
     }
 }
 
+#[test]
+fn a_key_of_very_many_parts_is_a_mistake_without_a_place() {
+    let mistakes = complaints(&format!("{}x = 1", "x.".repeat(100)));
+    assert_eq!(mistakes.first().map(String::as_str), Some("pooler.toml: a key has too many parts: recursion limit"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

@@ -12,6 +12,8 @@ use crate::wire::tag::backend;
 
 /// Bytes of an error or notice that are read for its SQLSTATE before the rest passes unread.
 const ERROR_READ_MAX: usize = 32 * 1024;
+/// A message that is kept until all of it is here may not be longer: few words, or the value of a setting.
+const KEPT_MAX: usize = 1 << 20;
 /// PostgreSQL sends no message of 2 GiB or more.
 const MESSAGE_MAX: usize = i32::MAX as usize;
 
@@ -125,7 +127,7 @@ impl Relay {
                 Owed::Close { how, .. } => Some(*how),
                 _ => None,
             }),
-            backend::COMMAND_COMPLETE if have.len() < header.total => Ok(Take::More),
+            backend::COMMAND_COMPLETE if have.len() < header.total => more_of(header),
             backend::COMMAND_COMPLETE => {
                 self.command_complete(server, &have[HEADER..]);
                 executed(server.exchange, header.tag)
@@ -135,9 +137,9 @@ impl Relay {
                 exchange.pipeline.copy_in_begins();
                 Ok(Take::Pass)
             }
-            backend::READY if have.len() < header.total => Ok(Take::More),
+            backend::READY if have.len() < header.total => more_of(header),
             backend::READY => self.ready(server, have, steps, heard),
-            backend::PARAMETER_STATUS if have.len() < header.total => Ok(Take::More),
+            backend::PARAMETER_STATUS if have.len() < header.total => more_of(header),
             backend::PARAMETER_STATUS => self.parameter(server, &have[HEADER..]),
             backend::ERROR if have.len() < header.total.min(ERROR_READ_MAX) => Ok(Take::More),
             backend::ERROR => Ok(self.error(server, &have[HEADER..], steps, heard)),
@@ -418,6 +420,11 @@ fn tells_of_request(tag: u8) -> bool {
 }
 
 /// A reply in its turn: passes, or is swallowed.
+/// All of a message is needed: it is awaited, unless it is longer than what a server has a reason to send.
+fn more_of(header: Header) -> Result<Take, FrameError> {
+    if header.total > KEPT_MAX { Err(FrameError::Body(header.tag)) } else { Ok(Take::More) }
+}
+
 fn reply(exchange: &mut Exchange, tag: u8, how: impl FnOnce(&Owed) -> Option<How>) -> Result<Take, FrameError> {
     let how = exchange.pipeline.front().and_then(how).ok_or(FrameError::Tag(tag))?;
     exchange.pipeline.pop();
