@@ -1,6 +1,6 @@
 # make run     a throw-away PostgreSQL cluster with a pooler in front of it; Ctrl-C removes it
 # make test    everything that is checked before a change is accepted
-# make bench   the pooler against PgBouncer (takes long; wants an idle machine)
+# make bench   the hot paths by themselves, then the pooler against PgBouncer (takes long; wants an idle machine)
 # make fmt     formats the source
 
 .PHONY: run test bench fmt

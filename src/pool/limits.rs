@@ -1,5 +1,5 @@
 //! What several pools share: at most so many servers per database, per user, per node. A place that becomes free
-//! goes to the pool whose client waits longest. Pure; [`super::permits`] puts a lock around it.
+//! goes to the pool whose client waits longest. Pure; `super::permits` puts a lock around it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
