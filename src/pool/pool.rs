@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -28,6 +28,7 @@ use crate::config::model::{Database, PoolSettings};
 use crate::server::login::Credential;
 use crate::server::{Server, simple};
 use crate::telemetry::events::pool::{self as events, CloseReason};
+use crate::types::time::whole_micros;
 use crate::types::{ClientId, PoolKey};
 use crate::wire::error::ClientError;
 use crate::wire::params::ParamSet;
@@ -64,8 +65,10 @@ pub struct Pool {
     wake: Arc<Notify>,
     permits: Arc<Permits>,
     settled: Arc<Settled>,
-    /// Two clocks at one moment.
-    born: (Instant, Duration),
+    /// Two clocks at one moment; the second in microseconds since the Unix epoch.
+    born: (Instant, u64),
+    /// `server_reset_query_always`, where it is asked for after every transaction.
+    resets_always: AtomicBool,
 }
 
 /// No server is of this generation.
@@ -108,6 +111,7 @@ impl Pool {
             id,
             key,
             inner: Mutex::new(inner),
+            resets_always: AtomicBool::new(settings.server_reset_query_always),
             settings: ArcSwap::new(settings),
             generation: AtomicU64::new(0),
             clients: AtomicU32::new(0),
@@ -116,7 +120,7 @@ impl Pool {
             wake: Arc::default(),
             permits: shared.permits,
             settled: shared.settled,
-            born: (now(), wall),
+            born: (now(), whole_micros(wall)),
         })
     }
 
@@ -133,6 +137,11 @@ impl Pool {
     /// What holds for it and its clients now.
     pub fn settings(&self) -> Arc<PoolSettings> {
         self.settings.load_full()
+    }
+
+    /// Whether servers are reset after every transaction (`server_reset_query_always`).
+    pub fn resets_always(&self) -> bool {
+        self.resets_always.load(Ordering::Relaxed)
     }
 
     /// A server at once: one rests, nobody waits, nothing holds it back. One lock, no allocation.
@@ -270,8 +279,8 @@ impl Pool {
 
     /// Microseconds since the Unix epoch, by the clock that `now` is of.
     pub(super) fn micros_since_epoch(&self, now: Instant) -> u64 {
-        let (then, wall) = self.born;
-        u64::try_from((wall + now.saturating_duration_since(then)).as_micros()).unwrap_or(u64::MAX)
+        let (then, wall_us) = self.born;
+        wall_us + whole_micros(now.saturating_duration_since(then))
     }
 
     /// A server comes back. The other half of the hot path.
@@ -309,6 +318,7 @@ impl Pool {
     pub(super) fn apply(self: &Arc<Self>, settings: PoolSettings, target: Option<Target>) {
         let settings = Arc::new(settings);
         self.settings.store(settings.clone());
+        self.resets_always.store(settings.server_reset_query_always, Ordering::Relaxed);
         let now = now();
         self.order(now, |inner, deeds| {
             if let Some(target) = target {
@@ -427,7 +437,7 @@ impl Pool {
 
 fn was_just_used(server: &Server, now_us: u64) -> bool {
     let lent_us = server.shared.requested_at_us.load(Ordering::Relaxed);
-    u128::from(now_us.saturating_sub(lent_us)) <= LOOK_AFTER.as_micros()
+    now_us.saturating_sub(lent_us) <= whole_micros(LOOK_AFTER)
 }
 
 pub(super) fn host_count(database: &Database) -> u32 {

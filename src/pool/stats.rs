@@ -27,28 +27,24 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// One server was assigned after `waited`.
-    pub fn assigned(&mut self, waited: Duration) {
+    /// One server was assigned after so many microseconds.
+    pub fn assigned(&mut self, waited_us: u64) {
         self.server_assignments += 1;
-        self.wait_time_us += micros(waited);
-        self.samples.wait.note(waited);
+        self.wait_time_us += waited_us;
+        self.samples.wait.note(waited_us);
     }
 
-    /// One query ended after `took`.
-    pub fn query_done(&mut self, took: Duration) {
-        self.query_time_us += micros(took);
-        self.samples.query.note(took);
+    /// One query ended after so many microseconds.
+    pub fn query_done(&mut self, took_us: u64) {
+        self.query_time_us += took_us;
+        self.samples.query.note(took_us);
     }
 
-    /// One transaction ended after `took`.
-    pub fn xact_done(&mut self, took: Duration) {
-        self.xact_time_us += micros(took);
-        self.samples.xact.note(took);
+    /// One transaction ended after so many microseconds.
+    pub fn xact_done(&mut self, took_us: u64) {
+        self.xact_time_us += took_us;
+        self.samples.xact.note(took_us);
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Times of single events, by kind. Costs three comparisons where nothing was noted.
@@ -75,9 +71,9 @@ pub struct Few {
 }
 
 impl Few {
-    /// Notes one time.
-    pub fn note(&mut self, time: Duration) {
-        let bucket = Histogram::bucket(time) as u8;
+    /// Notes one time, in microseconds.
+    pub fn note(&mut self, time_us: u64) {
+        let bucket = Histogram::bucket(time_us) as u8;
         let used = usize::from(self.used);
         if let Some(at) = self.buckets[..used].iter().position(|&known| known == bucket) {
             self.counts[at] = self.counts[at].saturating_add(1);
@@ -117,9 +113,8 @@ impl Histogram {
     /// How many buckets there are. The last takes everything from 2^30 microseconds (18 minutes) on.
     pub const BUCKETS: usize = 32;
 
-    fn bucket(time: Duration) -> usize {
-        let micros = micros(time);
-        ((u64::BITS - micros.leading_zeros()) as usize).min(Self::BUCKETS - 1)
+    fn bucket(time_us: u64) -> usize {
+        ((u64::BITS - time_us.leading_zeros()) as usize).min(Self::BUCKETS - 1)
     }
 
     /// Counts by bucket, each with its upper bound (exclusive) in microseconds; the last has none.
@@ -269,10 +264,10 @@ mod tests {
     fn a_tally_is_added_once_and_zeroed() {
         let mut totals = Totals::default();
         let mut tally = Tally { queries: 2, ..Tally::default() };
-        tally.assigned(Duration::from_micros(5));
-        tally.query_done(Duration::from_millis(1));
-        tally.query_done(Duration::from_millis(1));
-        tally.xact_done(Duration::from_secs(7200));
+        tally.assigned(5);
+        tally.query_done(1000);
+        tally.query_done(1000);
+        tally.xact_done(7_200_000_000);
         totals.take(&mut tally);
         totals.take(&mut tally);
         assert_eq!(tally, Tally::default());
@@ -290,7 +285,7 @@ mod tests {
         let mut totals = Totals::default();
         let mut tally = Tally::default();
         for micros in [1, 4, 16, 64, 200, 0, 3_000_000] {
-            tally.query_done(Duration::from_micros(micros));
+            tally.query_done(micros);
         }
         totals.take(&mut tally);
         let filled: Vec<_> = totals.query.buckets().filter(|(_, count)| *count > 0).collect();

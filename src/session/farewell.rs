@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cancel::Canceller;
+use super::registry::Shared;
 use super::relay::active::Active;
 use super::relay::leave::toward_rest;
 use super::relay::{Relay, Steps};
@@ -26,7 +27,13 @@ pub struct Leaving {
 }
 
 /// Gives the server back, or closes it.
-pub async fn give_back(mut active: Active, relay: &mut Relay, leaving: Leaving, canceller: &Arc<Canceller>) {
+pub async fn give_back(
+    mut active: Active,
+    relay: &mut Relay,
+    leaving: Leaving,
+    canceller: &Arc<Canceller>,
+    shared: &Shared,
+) {
     let exchange = &active.work.exchange;
     let may_cancel = leaving.cancel && exchange.may_cancel && !exchange.pipeline.is_empty();
     if relay.mid_frame() {
@@ -42,7 +49,7 @@ pub async fn give_back(mut active: Active, relay: &mut Relay, leaving: Leaving, 
         None => rest(&mut active, relay).await,
     };
     let now = Instant::now();
-    active.work.xact_ends(now);
+    active.work.xact_ends(shared.micros(now));
     let Active { lease, mut work } = active;
     match (rested, work.cancel.take()) {
         (Err(_), _) => lease.discard(CloseReason::ClientGone, &mut work.tally),

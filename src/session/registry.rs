@@ -14,6 +14,7 @@ use super::deadlines::{Clocks, Due, Phase, any, due};
 use crate::config::model::PoolMode;
 use crate::net::address::Address;
 use crate::pool::Pool;
+use crate::types::time::whole_micros;
 use crate::types::{ClientId, PoolKey, ServerId};
 
 mod consoles;
@@ -175,7 +176,7 @@ impl Shared {
 
     /// Microseconds of the registry's clock.
     pub fn micros(&self, at: Instant) -> u64 {
-        micros(at.saturating_duration_since(self.origin))
+        whole_micros(at.saturating_duration_since(self.origin))
     }
 
     /// A request begins at these microseconds, and a transaction with it unless one is open.
@@ -417,7 +418,7 @@ impl Registry {
 
     /// Tells sessions whose time is up. Called a few times a second.
     pub fn check_deadlines(&self, now: Instant) {
-        let now = micros(now.saturating_duration_since(self.origin));
+        let now = whole_micros(now.saturating_duration_since(self.origin));
         for shared in self.all() {
             let settings = shared.pool.settings();
             if !any(&settings) {
@@ -429,9 +430,4 @@ impl Registry {
             }
         }
     }
-}
-
-/// Without the 128 bits of `as_micros`: this is asked for several times per transaction.
-fn micros(time: Duration) -> u64 {
-    time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
 }

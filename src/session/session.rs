@@ -69,9 +69,12 @@ impl Session {
         let reply = reply(&end, server);
         let active = pump.active.take();
         registered.shared.enters(Phase::Gone, registered.shared.micros(Instant::now()));
-        let _ = tokio::time::timeout(LAST_WORDS, last_words(&mut pump, reply)).await;
+        // Who has said good-bye over a plain connection listens no more: closing it is all that is left.
+        if !matches!(end, End::Terminated) || pump.client.is_tls() || pump.has_unwritten() {
+            let _ = tokio::time::timeout(LAST_WORDS, last_words(&mut pump, reply)).await;
+        }
         // Its server may take a while to come to rest; that is nothing to the next client.
-        drop((guard, present, counted));
+        drop((pump.client, guard, present, counted));
         if let Some(active) = active {
             let settings = registered.shared.pool.settings();
             let vanished = !matches!(end, End::Terminated);
@@ -80,7 +83,7 @@ impl Session {
                 limit: settings.cancel_wait_timeout.filter(|_| vanished),
                 reset: mode == PoolMode::Session || settings.server_reset_query_always,
             };
-            farewell::give_back(active, &mut pump.relay, leaving, &canceller).await;
+            farewell::give_back(active, &mut pump.relay, leaving, &canceller, &registered.shared).await;
         }
         events::client_closed(close_reason(&end), accepted_at.elapsed());
     }

@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
@@ -43,10 +42,10 @@ pub struct Work {
     pub to_server: BytesMut,
     /// For the pool's statistics.
     pub tally: Tally,
-    /// When the transaction under way was asked for.
-    pub xact_since: Option<Instant>,
-    /// When the request under way was asked for.
-    pub query_since: Option<Instant>,
+    /// When the transaction under way was asked for, in microseconds of the sessions' clock.
+    pub xact_since: Option<u64>,
+    /// When the request under way was asked for, by the same.
+    pub query_since: Option<u64>,
     /// A cancel request on its way to the server.
     pub cancel: Option<JoinHandle<bool>>,
     /// The server has said good-bye by a FATAL error, which the client has read.
@@ -71,7 +70,7 @@ impl Work {
 
 impl Work {
     /// A request was asked for, and a transaction with it unless one is open.
-    pub fn begins(&mut self, at: Instant) {
+    pub fn begins(&mut self, at: u64) {
         self.query_since = Some(at);
         self.tally.queries += 1;
         if self.xact_since.is_none() {
@@ -81,16 +80,16 @@ impl Work {
     }
 
     /// The request under way, if there is one, is over.
-    pub fn query_ends(&mut self, now: Instant) {
+    pub fn query_ends(&mut self, now: u64) {
         if let Some(since) = self.query_since.take() {
-            self.tally.query_done(now.saturating_duration_since(since));
+            self.tally.query_done(now.saturating_sub(since));
         }
     }
 
     /// The transaction under way, if there is one, is over.
-    pub fn xact_ends(&mut self, now: Instant) {
+    pub fn xact_ends(&mut self, now: u64) {
         if let Some(since) = self.xact_since.take() {
-            self.tally.xact_done(now.saturating_duration_since(since));
+            self.tally.xact_done(now.saturating_sub(since));
         }
         let counts = std::mem::take(&mut self.exchange.counts);
         self.tally.client_parses += counts.client_parses;
@@ -152,7 +151,7 @@ pub fn write_out(
         return drain(stream, cx, pending);
     }
     if let Some(whole) = out.single(input) {
-        return write_slices(stream, cx, &[IoSlice::new(whole)], pending);
+        return write_whole(stream, cx, whole, pending);
     }
     if out.size() <= JOINED_MAX {
         let mut joined: SmallVec<[u8; JOINED_MAX]> = SmallVec::new();
@@ -165,6 +164,18 @@ pub fn write_out(
         return drain(stream, cx, pending);
     }
     write_slices(stream, cx, &slices, pending)
+}
+
+fn write_whole(stream: &mut Stream, cx: &mut Context<'_>, whole: &[u8], pending: &mut BytesMut) -> io::Result<()> {
+    let written = match stream.poll_write_vectored(cx, &[IoSlice::new(whole)]) {
+        Poll::Ready(size) => size?,
+        Poll::Pending => 0,
+    };
+    if written == whole.len() && !stream.wants_flush() {
+        return Ok(());
+    }
+    pending.extend_from_slice(&whole[written..]);
+    drain(stream, cx, pending)
 }
 
 fn write_slices(

@@ -125,24 +125,18 @@ impl Owed {
         matches!(self, Self::Query(_) | Self::Function | Self::Sync(_))
     }
 
-    fn effect(&self) -> Effect {
+    /// What of it is counted. Most have nothing: looked at once when it comes, and once when it goes.
+    #[inline]
+    fn kinds(&self) -> Kinds {
         match self {
-            Self::Query(effect) | Self::Execute { effect, .. } => *effect,
-            _ => Effect::Plain,
-        }
-    }
-
-    fn forgets(&self) -> bool {
-        matches!(self.effect(), Effect::Forgets)
-    }
-
-    /// Whether its outcome changes which statements there are, or what the client's names mean; or, for a COPY,
-    /// when answers of ours are due.
-    fn changes_statements(&self) -> bool {
-        match self {
-            Self::Parse { what: Prepares::Kept { .. }, .. } => true,
-            Self::Close { id, was, .. } => id.is_some() || was.is_some(),
-            owed => matches!(owed.effect(), Effect::Forgets | Effect::Copies),
+            Self::Query(effect) => Kinds::READY.and(Kinds::of(*effect)),
+            Self::Execute { effect, .. } => Kinds::of(*effect),
+            Self::Function | Self::Sync(_) => Kinds::READY,
+            Self::DoubtfulSync => Kinds::DOUBTFUL,
+            Self::Parse { what: Prepares::Kept { .. }, .. } => Kinds::CHANGES,
+            Self::Parse { what: Prepares::AsSaid { takes_unnamed: true }, .. } => Kinds::UNNAMED,
+            Self::Close { id, was, .. } if id.is_some() || was.is_some() => Kinds::CHANGES,
+            _ => Kinds::NONE,
         }
     }
 
@@ -150,10 +144,6 @@ impl Owed {
     /// one fate. What a DISCARD ALL does is open behind a Query, too.
     fn seals(&self) -> bool {
         matches!(self, Self::Sync(_) | Self::Query(Effect::Forgets))
-    }
-
-    fn takes_unnamed(&self) -> bool {
-        matches!(self, Self::Parse { what: Prepares::AsSaid { takes_unnamed: true }, .. })
     }
 }
 
@@ -221,21 +211,61 @@ struct Tally {
 
 impl Tally {
     #[inline]
-    fn add(&mut self, owed: &Owed) {
-        self.ready += usize::from(owed.ends_with_ready());
-        self.doubtful += usize::from(matches!(owed, Owed::DoubtfulSync));
-        self.changes += usize::from(owed.changes_statements());
-        self.forgets += usize::from(owed.forgets());
-        self.unnamed += usize::from(owed.takes_unnamed());
+    fn add(&mut self, kinds: Kinds) {
+        if kinds == Kinds::NONE {
+            return;
+        }
+        self.ready += kinds.count(Kinds::READY);
+        self.doubtful += kinds.count(Kinds::DOUBTFUL);
+        self.changes += kinds.count(Kinds::CHANGES);
+        self.forgets += kinds.count(Kinds::FORGETS);
+        self.unnamed += kinds.count(Kinds::UNNAMED);
+    }
+
+    fn remove(&mut self, kinds: Kinds) {
+        self.ready -= kinds.count(Kinds::READY);
+        self.doubtful -= kinds.count(Kinds::DOUBTFUL);
+        self.changes -= kinds.count(Kinds::CHANGES);
+        self.forgets -= kinds.count(Kinds::FORGETS);
+        self.unnamed -= kinds.count(Kinds::UNNAMED);
+    }
+}
+
+/// What of an entry is counted, as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kinds(u8);
+
+impl Kinds {
+    const NONE: Self = Self(0);
+    /// Its answer ends with ReadyForQuery.
+    const READY: Self = Self(1);
+    /// A Sync that may have been read past.
+    const DOUBTFUL: Self = Self(1 << 1);
+    /// Its outcome changes which statements there are, or what the client's names mean; or, for a COPY, when
+    /// answers of ours are due.
+    const CHANGES: Self = Self(1 << 2);
+    /// It may drop all statements.
+    const FORGETS: Self = Self(1 << 3);
+    /// With it the server's unnamed statement becomes the client's.
+    const UNNAMED: Self = Self(1 << 4);
+
+    #[inline]
+    fn of(effect: Effect) -> Self {
+        match effect {
+            Effect::Plain | Effect::Ends => Self::NONE,
+            Effect::Copies => Self::CHANGES,
+            Effect::Forgets => Self::CHANGES.and(Self::FORGETS),
+        }
     }
 
     #[inline]
-    fn remove(&mut self, owed: &Owed) {
-        self.ready -= usize::from(owed.ends_with_ready());
-        self.doubtful -= usize::from(matches!(owed, Owed::DoubtfulSync));
-        self.changes -= usize::from(owed.changes_statements());
-        self.forgets -= usize::from(owed.forgets());
-        self.unnamed -= usize::from(owed.takes_unnamed());
+    fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    #[inline]
+    fn count(self, kind: Self) -> usize {
+        usize::from(self.0 & kind.0 != 0)
     }
 }
 
@@ -324,7 +354,7 @@ impl Pipeline {
         } else if !owed.is_answer() && !matches!(owed, Owed::DoubtfulSync) {
             self.unsynced = true;
         }
-        self.owed.add(&owed);
+        self.owed.add(owed.kinds());
         if owed.seals() {
             self.sealed = self.owed.changes;
             self.sealed_unnamed = self.owed.unnamed;
@@ -334,7 +364,7 @@ impl Pipeline {
 
     /// Notes a request that is answered before all others.
     pub fn push_front(&mut self, owed: Owed) {
-        self.owed.add(&owed);
+        self.owed.add(owed.kinds());
         self.queue.push_front(owed);
     }
 
@@ -343,7 +373,7 @@ impl Pipeline {
         self.owed = Tally::default();
         for owed in &mut self.queue {
             revise(owed);
-            self.owed.add(owed);
+            self.owed.add(owed.kinds());
             if owed.seals() {
                 self.sealed = self.owed.changes;
                 self.sealed_unnamed = self.owed.unnamed;
@@ -361,9 +391,14 @@ impl Pipeline {
     #[inline]
     pub fn pop(&mut self) -> Option<Owed> {
         let owed = self.queue.pop_front()?;
-        self.owed.remove(&owed);
-        self.sealed = self.sealed.saturating_sub(usize::from(owed.changes_statements()));
-        self.sealed_unnamed = self.sealed_unnamed.saturating_sub(usize::from(owed.takes_unnamed()));
+        let kinds = owed.kinds();
+        if kinds == Kinds::READY {
+            self.owed.ready -= 1;
+        } else if kinds != Kinds::NONE {
+            self.owed.remove(kinds);
+            self.sealed = self.sealed.saturating_sub(kinds.count(Kinds::CHANGES));
+            self.sealed_unnamed = self.sealed_unnamed.saturating_sub(kinds.count(Kinds::UNNAMED));
+        }
         Some(owed)
     }
 
@@ -396,9 +431,9 @@ impl Pipeline {
         while let Some(owed) = self.queue.get_mut(at) {
             match owed {
                 Owed::Sync(_) => {
-                    self.owed.remove(owed);
+                    self.owed.remove(owed.kinds());
                     *owed = Owed::DoubtfulSync;
-                    self.owed.add(owed);
+                    self.owed.add(owed.kinds());
                     at += 1;
                 }
                 Owed::CopyEnd => {

@@ -112,7 +112,7 @@ pub struct Pump {
 #[derive(Debug)]
 struct Waiting {
     acquire: Acquire,
-    since: Instant,
+    since: u64,
 }
 
 impl Pump {
@@ -176,6 +176,11 @@ impl Pump {
         self.to_client.extend_from_slice(bytes);
     }
 
+    /// Whether the client's socket has not taken all that it is to be told.
+    pub fn has_unwritten(&self) -> bool {
+        !self.to_client.is_empty()
+    }
+
     /// What the client's socket has not taken yet, for the one who writes the last words.
     pub fn take_unwritten(&mut self) -> BytesMut {
         std::mem::take(&mut self.to_client)
@@ -214,7 +219,8 @@ impl Pump {
         let since = waiting.since;
         self.waiting = None;
         let lease = result.map_err(End::NoServer)?;
-        self.attach(lease, since, Instant::now(), scratch);
+        let now = self.shared.micros(Instant::now());
+        self.attach(lease, since, now, scratch);
         self.feed_held(cx, scratch)?;
         Ok(true)
     }
@@ -226,19 +232,15 @@ impl Pump {
         let Some(active) = &mut self.active else { return Ok(false) };
         let told = active.work.told;
         let lost = |error: io::Error| End::ServerLost { cause: error.to_string(), told };
+        let Poll::Ready(read) = active.lease.stream.poll_read(cx, &mut scratch.read) else { return Ok(false) };
+        let input = &scratch.read[..some(read).map_err(lost)?];
         let mut held = std::mem::take(&mut active.work.held);
         let heard = if held.is_empty() {
-            let Poll::Ready(read) = active.lease.stream.poll_read(cx, &mut scratch.read) else { return Ok(false) };
-            let input = &scratch.read[..some(read).map_err(lost)?];
             let heard = self.hear(cx, input, &mut scratch.steps)?;
             held.extend_from_slice(&input[heard.consumed..]);
             heard
         } else {
-            let Poll::Ready(read) = active.lease.stream.poll_read(cx, &mut scratch.read) else {
-                active.work.held = held;
-                return Ok(false);
-            };
-            held.extend_from_slice(&scratch.read[..some(read).map_err(lost)?]);
+            held.extend_from_slice(input);
             let heard = self.hear(cx, &held, &mut scratch.steps)?;
             held.advance(heard.consumed);
             heard
@@ -279,14 +281,15 @@ impl Pump {
         }
         if heard.ready > 0 {
             let now = Instant::now();
-            self.ready(now)?;
-            self.give_back_if_settled(Some(now), scratch);
+            let micros = self.shared.micros(now);
+            self.ready(micros)?;
+            self.give_back_if_settled(Some((now, micros)), scratch);
         }
         if self.stalled { self.feed_held(cx, scratch) } else { Ok(()) }
     }
 
     /// The server said ReadyForQuery.
-    fn ready(&mut self, now: Instant) -> Result<(), End> {
+    fn ready(&mut self, now: u64) -> Result<(), End> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let work = &mut *active.work;
         let status = work.exchange.pipeline.status;
@@ -297,16 +300,15 @@ impl Pump {
             return Ok(());
         }
         work.query_ends(now);
-        let micros = self.shared.micros(now);
         if status == Status::Idle {
             work.xact_ends(now);
             if self.mode == PoolMode::Session {
                 self.shared.pool.tally(&mut work.tally);
                 self.part_from_obsolete()?;
             }
-            self.shared.enters(Phase::Idle, micros);
+            self.shared.enters(Phase::Idle, now);
         } else {
-            self.shared.enters(Phase::InTransaction, micros);
+            self.shared.enters(Phase::InTransaction, now);
         }
         Ok(())
     }
@@ -319,22 +321,25 @@ impl Pump {
     }
 
     /// Gives the server back, unless the client keeps it for its session.
-    fn give_back_if_settled(&mut self, now: Option<Instant>, scratch: &mut Scratch) {
+    fn give_back_if_settled(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
         if self.mode == PoolMode::Session || !self.active.as_ref().is_some_and(Active::settled) {
             return;
         }
         let Some(Active { lease, mut work }) = self.active.take() else { return };
-        let now = now.unwrap_or_else(Instant::now);
+        let (now, micros) = now.unwrap_or_else(|| {
+            let now = Instant::now();
+            (now, self.shared.micros(now))
+        });
         self.relay.part(&work.exchange);
         self.shared.links(None);
         self.shared.notes(self.relay.names.len());
         lease.shared.notes(lease.statements.len());
         if work.xact_since.is_some() {
-            self.shared.enters(Phase::Idle, self.shared.micros(now));
-            work.xact_ends(now);
+            self.shared.enters(Phase::Idle, micros);
+            work.xact_ends(micros);
         }
         match work.cancel.take() {
-            None if self.shared.pool.settings().server_reset_query_always => {
+            None if lease.pool().resets_always() => {
                 lease.release_after_reset(now, &mut work.tally);
             }
             None => lease.release(now, &mut work.tally),
@@ -414,10 +419,9 @@ impl Pump {
                 active.write(cx, &scratch.steps.to_server, rest).map_err(server_lost)?;
                 active.work.tally.bytes_received += fed.consumed as u64;
                 if active.work.query_since.is_none() && !active.work.exchange.pipeline.is_empty() {
-                    let now = Instant::now();
-                    let micros = self.shared.micros(now);
+                    let micros = self.shared.micros(Instant::now());
                     self.shared.request_begins(micros, active.work.xact_since.is_none());
-                    active.work.begins(now);
+                    active.work.begins(micros);
                     self.shared.enters(Phase::Query, micros);
                 }
             }
@@ -443,26 +447,26 @@ impl Pump {
             return false;
         }
         let now = Instant::now();
+        let micros = self.shared.micros(now);
         if let Some(lease) = self.shared.pool.try_acquire(self.shared.id, now) {
-            self.attach(lease, now, now, scratch);
+            self.attach(lease, micros, micros, scratch);
             return true;
         }
         let acquire = self.shared.pool.acquire(self.shared.id, now);
-        self.waiting = Some(Box::new(Waiting { acquire, since: now }));
-        let micros = self.shared.micros(now);
+        self.waiting = Some(Box::new(Waiting { acquire, since: micros }));
         self.shared.request_begins(micros, true);
         self.shared.enters(Phase::Waiting, micros);
         false
     }
 
-    fn attach(&mut self, lease: Lease, asked: Instant, now: Instant, scratch: &mut Scratch) {
+    /// Times are microseconds of the sessions' clock.
+    fn attach(&mut self, lease: Lease, asked: u64, now: u64, scratch: &mut Scratch) {
         let mut work = scratch.idle.pop().unwrap_or_default();
         work.begins(asked);
-        work.tally.assigned(now.saturating_duration_since(asked));
+        work.tally.assigned(now.saturating_sub(asked));
         self.shared.links(Some(lease.shared.id));
-        let micros = self.shared.micros(asked);
-        self.shared.request_begins(micros, true);
-        self.shared.enters(Phase::Query, if now == asked { micros } else { self.shared.micros(now) });
+        self.shared.request_begins(asked, true);
+        self.shared.enters(Phase::Query, now);
         self.active = Some(Active { lease, work });
     }
 }

@@ -7,8 +7,13 @@ use super::pipeline::Effect;
 pub fn first_word(text: &[u8]) -> FirstWord {
     let start = skip_blank(text, 0);
     let mut word = FirstWord { bytes: [0; 16], len: 0 };
-    for &byte in text[start..].iter().take_while(|byte| byte.is_ascii_alphabetic()).take(16) {
-        word.bytes[usize::from(word.len)] = byte.to_ascii_lowercase();
+    for (to, &byte) in word.bytes.iter_mut().zip(&text[start..]) {
+        // Of all bytes only letters become small letters by this.
+        let small = byte | 0x20;
+        if !small.is_ascii_lowercase() {
+            break;
+        }
+        *to = small;
         word.len += 1;
     }
     word
