@@ -54,8 +54,8 @@ async fn tell_killed(stream: &mut Stream) {
     let _ = tokio::time::timeout(LAST_WORDS, say_and_close(stream, bytes)).await;
 }
 
-async fn serve_console(pooler: Arc<Pooler>, client: ConsoleClient) {
-    let ConsoleClient { mut stream, held, user, admin, preamble, key, counted } = client;
+async fn serve_console(pooler: Arc<Pooler>, client: Box<ConsoleClient>) {
+    let ConsoleClient { mut stream, held, user, admin, preamble, key, counted } = *client;
     let (key_pid, key_secret) = (key.pid, Arc::clone(&key.secret));
     let who = ConsoleUser { name: user, admin, key_pid, key_secret, cancelled: Arc::clone(&key.cancelled) };
     if say(&mut stream, &preamble).await.is_ok() {
@@ -66,4 +66,21 @@ async fn serve_console(pooler: Arc<Pooler>, client: ConsoleClient) {
         }
     }
     drop((key, counted));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::session::Session;
+
+    /// Thousands of clients are idle at a time: what each of them keeps is looked at when it grows.
+    #[test]
+    fn a_client_keeps_little() {
+        fn size<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (task, session) = (size(serve), size_of::<Session>());
+        assert!(task <= 256, "its task takes {task} bytes");
+        assert!(session <= 384, "its session takes {session} bytes");
+    }
 }

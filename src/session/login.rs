@@ -40,7 +40,7 @@ pub enum Accepted {
     /// A client of a pool.
     Session(Box<Session>),
     /// An operator.
-    Console(ConsoleClient),
+    Console(Box<ConsoleClient>),
     /// Nothing is left to do: a cancel request, or a login that was refused.
     Done,
 }
@@ -187,7 +187,7 @@ fn open_console(
     let key = context.registry.register_console(identity, pids()).ok_or_else(no_key)?;
     backend::authentication_ok(&mut bytes);
     let held = std::mem::take(&mut incoming.held);
-    Ok(Accepted::Console(ConsoleClient { stream, held, user, admin, preamble: bytes, key, counted }))
+    Ok(Accepted::Console(Box::new(ConsoleClient { stream, held, user, admin, preamble: bytes, key, counted })))
 }
 
 fn console_refusal(config: &Config, user: &str) -> Option<ErrorReply> {

@@ -47,14 +47,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Serves the client until it leaves or is made to.
-    pub async fn run(mut self) {
+    /// Serves the client until it leaves or is made to. By its box: a future would have room for it twice.
+    pub async fn run(mut self: Box<Self>) {
         let begun = std::future::poll_fn(|cx| Poll::Ready(self.pump.begin(cx))).await;
         let end = match begun {
             Ok(()) => std::future::poll_fn(|cx| self.pump.poll(cx)).await,
             Err(end) => end,
         };
-        Box::pin(self.finish(end)).await;
+        Box::pin((*self).finish(end)).await;
     }
 
     async fn finish(self, end: End) {
