@@ -1,9 +1,10 @@
 //! What holds while a client has a server: what is owed, what is half done, what goes along with the transaction.
 
-use super::pipeline::{Effect, How, Owed, Pipeline};
+use super::pipeline::{Effect, How, Owed, Pipeline, Status};
 use super::prepared::{Unnamed, put_frame, write_close};
 use super::settings::Changes;
 use super::steps::Steps;
+use super::words::FirstWord;
 use crate::server::statements::StatementId;
 use crate::wire::tag::frontend;
 
@@ -21,8 +22,12 @@ pub struct Exchange {
     pub pipeline: Pipeline,
     /// Counted since the session last took them.
     pub counts: Counts,
-    /// The statement that runs, or ran last, may be cancelled when the client is gone.
+    /// Whatever the server works at may be cancelled when the client is gone.
     pub may_cancel: bool,
+    /// It is in a transaction block, for as long as it may be cancelled.
+    in_block: bool,
+    /// The statement that the client's unnamed one is, for the requests that use it.
+    pub(super) unnamed_word: Option<FirstWord>,
     /// Settings sent in the client's transaction; kept until it ends, since a rollback undoes them.
     pub(super) changes: Changes,
     /// The server has carried them out.
@@ -100,6 +105,8 @@ impl Exchange {
             pipeline,
             counts,
             may_cancel,
+            in_block,
+            unnamed_word,
             changes,
             changed,
             rolled_back,
@@ -117,7 +124,7 @@ impl Exchange {
         } = self;
         pipeline.reset();
         *counts = Counts::default();
-        *may_cancel = false;
+        (*may_cancel, *in_block, *unnamed_word) = (false, false, None);
         changes.clear();
         for flag in [changed, rolled_back, savepoint, half_sent, begun, has_unnamed, flushed, ended] {
             *flag = false;
@@ -127,6 +134,17 @@ impl Exchange {
         *gate = Gate::Open;
         *after_run = AfterRun::Nothing;
         *bound = Effect::Plain;
+    }
+
+    /// Before a request is noted: whether it may be cancelled when the client is gone, given whether it is in a
+    /// transaction block. A cancel hits whichever of the requests runs, so all must allow it.
+    #[inline]
+    pub(super) fn asks(&mut self, allows_cancel: impl FnOnce(bool) -> bool) {
+        if self.pipeline.is_empty() && !self.pipeline.unsynced {
+            self.may_cancel = true;
+            self.in_block = self.pipeline.status == Status::InTransaction;
+        }
+        self.may_cancel = self.may_cancel && allows_cancel(self.in_block);
     }
 
     /// Whether the server may go to someone else: it owes nothing, is idle, in sync, and no frame is half done,

@@ -7,12 +7,12 @@ use bytes::BytesMut;
 
 use super::exchange::{AfterRun, Exchange, Gate, Run, send_probe, send_sync};
 use super::pipeline::{Effect, How, Owed, Prepares, Status};
-use super::prepared::{Names, put_frame};
+use super::prepared::{Guarded, Names, put_frame};
 use super::requests::whole_name;
 use super::settings::{differences, write_set};
 use super::steps::Steps;
 use super::table::Table;
-use super::words::{FirstWord, first_word};
+use super::words::{FirstWord, allows_cancel, first_word};
 use crate::server::statements::Statements;
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::params::ParamSet;
@@ -37,6 +37,8 @@ pub struct Relay {
     max_packet: usize,
     /// Names of prepared statements are the client's own: transaction and statement pooling.
     pub(super) own_names: bool,
+    /// Names of statements that never may be cancelled, where names are the server's.
+    pub(super) guarded: Guarded,
     refusal: Refusal,
 }
 
@@ -106,6 +108,7 @@ impl Relay {
             table,
             max_packet,
             own_names,
+            guarded: Guarded::default(),
             refusal: Refusal::None,
         }
     }
@@ -206,11 +209,12 @@ impl Relay {
         }
         match header.tag {
             frontend::QUERY => {
+                let cut = have.len() < header.total;
                 let word = first_word(&have[HEADER..]);
-                let effect = word.effect(have.len() < header.total);
-                Ok(self.simple(server, Owed::Query(effect), word, steps))
+                let allows = |in_block| allows_cancel(&have[HEADER..], cut, in_block);
+                Ok(self.simple(server, Owed::Query(word.effect(cut)), word, allows, steps))
             }
-            frontend::FUNCTION_CALL => Ok(self.simple(server, Owed::Function, first_word(b"select"), steps)),
+            frontend::FUNCTION_CALL => Ok(self.simple(server, Owed::Function, first_word(b"select"), |_| true, steps)),
             frontend::PARSE => self.parse(server, header, have, steps),
             frontend::BIND => self.bind(server, header, have, steps),
             frontend::DESCRIBE => self.describe(server, header, have, steps),
@@ -328,12 +332,19 @@ impl Relay {
         together
     }
 
-    fn simple(&mut self, server: &mut Attached<'_>, owed: Owed, word: FirstWord, steps: &mut Steps) -> Take {
+    fn simple(
+        &mut self,
+        server: &mut Attached<'_>,
+        owed: Owed,
+        word: FirstWord,
+        allows_cancel: impl FnOnce(bool) -> bool,
+        steps: &mut Steps,
+    ) -> Take {
+        server.exchange.asks(allows_cancel);
         if !self.begin(server, Some(word), steps) {
             return Take::Stop(Stop::Hold);
         }
         let exchange = &mut *server.exchange;
-        exchange.may_cancel = word.allows_cancel();
         if matches!(owed, Owed::Query(_)) {
             // It drops the unnamed statement.
             exchange.has_unnamed = false;
@@ -405,6 +416,7 @@ fn sync(exchange: &mut Exchange, steps: &mut Steps) -> Take {
         put_ready(Status::Idle, steps);
         return Take::Drop;
     }
+    exchange.asks(|_| true);
     let pipeline = &mut exchange.pipeline;
     pipeline.skipping = false;
     exchange.ended = false;

@@ -66,6 +66,28 @@ pub fn put_frame(out: &mut BytesMut, tag: u8, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.put_slice(part));
 }
 
+/// Names that a client has given, in session pooling, to statements that never may be cancelled. A name is never taken
+/// back, since whether the server has dropped it is not followed there.
+#[derive(Debug, Default)]
+pub(super) struct Guarded(Vec<Box<[u8]>>);
+
+impl Guarded {
+    /// So many are told apart; beyond that all names are taken for such.
+    const MOST: usize = 32;
+
+    /// From now on this name is one, too.
+    pub(super) fn add(&mut self, name: &[u8]) {
+        if !self.has(name) {
+            self.0.push(name.into());
+        }
+    }
+
+    /// Whether it is.
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        self.0.len() >= Self::MOST || self.0.iter().any(|known| **known == *name)
+    }
+}
+
 /// One client's names. Holds no memory until the first.
 #[derive(Debug, Default)]
 pub struct Names(Option<Box<ByName>>);

@@ -41,11 +41,17 @@ impl Relay {
         if named {
             return self.parse_named(server, name, definition(&have[front..])?, steps);
         }
+        let whole = (have.len() == header.total).then_some(word);
+        server.exchange.asks(|in_block| whole.is_some_and(|word| word.allows_cancel(in_block)));
         if !self.begin(server, Some(word), steps) {
             return Ok(HOLD);
         }
         let exchange = &mut *server.exchange;
-        exchange.may_cancel = word.allows_cancel();
+        if name.is_empty() {
+            exchange.unnamed_word = whole;
+        } else if !word.allows_cancel(false) {
+            self.guarded.add(name);
+        }
         exchange.bound = word.effect(have.len() < header.total);
         exchange.counts.client_parses += 1;
         exchange.counts.server_parses += 1;
@@ -76,11 +82,11 @@ impl Relay {
         if (there || duplicate) && pipeline.owes_ready() {
             return Ok(HOLD);
         }
+        server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
         if !self.begin(server, Some(statement.word()), steps) {
             return Ok(HOLD);
         }
         let exchange = &mut *server.exchange;
-        exchange.may_cancel = statement.word().allows_cancel();
         exchange.counts.client_parses += 1;
         let failed = exchange.pipeline.status == Status::Failed;
         if duplicate {
@@ -117,11 +123,15 @@ impl Relay {
             Head::More => return Ok(Take::Stop(Stop::Input)),
         };
         if !self.own_names || head.statement.is_empty() {
-            if let Some(take) = self.without_unnamed(server, steps) {
+            if let Some(take) = self.without_unnamed(server, head.statement, steps) {
                 return Ok(take);
             }
-            server.exchange.unnamed.used();
-            server.exchange.counts.binds += 1;
+            let exchange = &mut *server.exchange;
+            if let (b"", Some(word)) = (head.statement, exchange.unnamed_word) {
+                exchange.bound = word.effect(false);
+            }
+            exchange.unnamed.used();
+            exchange.counts.binds += 1;
             server.exchange.pipeline.push(Owed::Bind(How::Reply));
             return Ok(Take::Forward);
         }
@@ -165,11 +175,12 @@ impl Relay {
             return Ok(Take::Drop);
         }
         if kind == b'S'
-            && let Some(take) = self.without_unnamed(server, steps)
+            && let Some(take) = self.without_unnamed(server, name, steps)
         {
             return Ok(take);
         }
         if kind == b'P' {
+            server.exchange.asks(|_| true);
             self.begin_beyond_portals(server, steps);
         }
         server.exchange.pipeline.push(Owed::Describe);
@@ -179,6 +190,10 @@ impl Relay {
     pub(super) fn execute(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Take {
         self.begin_beyond_portals(server, steps);
         let effect = server.exchange.bound;
+        if server.exchange.pipeline.is_empty() {
+            // A portal that was bound earlier is in a transaction block, of which only the end is not to be cancelled.
+            server.exchange.asks(|_| effect != Effect::Ends);
+        }
         server.exchange.pipeline.push(Owed::Execute { how: How::Reply, effect });
         server.exchange.flushed = false;
         server.exchange.ended = effect == Effect::Ends;
@@ -202,6 +217,7 @@ impl Relay {
                 exchange.has_unnamed = false;
                 self.unnamed = None;
             }
+            exchange.asks(|_| true);
             exchange.pipeline.push(Owed::Close { how: How::Reply, id: None, was: None });
             return Ok(Take::Forward);
         }
@@ -224,7 +240,7 @@ impl Relay {
             poison(server.exchange, ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text), steps);
             return Err(Take::Drop);
         };
-        server.exchange.may_cancel = statement.word().allows_cancel();
+        server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
         if !self.begin(server, Some(statement.word()), steps) {
             return Err(HOLD);
         }
@@ -235,12 +251,17 @@ impl Relay {
     }
 
     /// Before a request for the unnamed statement. One that another client has left is not this one's, nor is one
-    /// of ours: using it fails.
-    fn without_unnamed(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Option<Take> {
+    /// of ours: using it fails. (Where names are the server's, it may be for a named one.)
+    fn without_unnamed(&mut self, server: &mut Attached<'_>, name: &[u8], steps: &mut Steps) -> Option<Take> {
         if self.own_names && server.exchange.pipeline.unnamed_unsure() {
             return Some(HOLD);
         }
         let recalled = self.unnamed.as_deref().filter(|_| !server.exchange.has_unnamed).map(first_word);
+        let word = recalled.or(server.exchange.unnamed_word);
+        server.exchange.asks(|in_block| match name {
+            b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
+            _ => !self.guarded.has(name),
+        });
         if !self.begin(server, recalled, steps) {
             return Some(HOLD);
         }
@@ -250,7 +271,7 @@ impl Relay {
         if let Some(definition) = &self.unnamed {
             let exchange = &mut *server.exchange;
             let word = first_word(definition);
-            exchange.may_cancel = word.allows_cancel();
+            exchange.unnamed_word = Some(word);
             exchange.bound = word.effect(false);
             steps.to_server.own(|out| put_frame(out, frontend::PARSE, &[b"\0", definition]));
             exchange.counts.server_parses += 1;
@@ -314,7 +335,7 @@ fn statements_unsure(exchange: &mut Exchange, steps: &mut Steps) -> bool {
 
 /// Fails the client's request with our own error: the server is sent something that fails there as well,
 /// so that its transaction and its skipping up to Sync are what they would be.
-fn poison(exchange: &mut Exchange, error: ErrorReply, steps: &mut Steps) {
+pub(super) fn poison(exchange: &mut Exchange, error: ErrorReply, steps: &mut Steps) {
     let nobody = server_name(StatementId(0));
     steps.to_server.own(|out| put_frame(out, frontend::BIND, &[b"\0", &nobody, b"\0", &[0; 6]]));
     exchange.pipeline.push(Owed::Poison(Box::new(error)));

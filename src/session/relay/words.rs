@@ -1,5 +1,5 @@
-//! The first word of a statement: enough to know whether settings may travel in its transaction,
-//! and whether it may be cancelled when its client is gone. Comments are skipped as PostgreSQL does.
+//! The first words of statements: enough to know whether settings may travel in their transaction,
+//! and whether they may be cancelled when their client is gone. Comments are skipped as PostgreSQL does.
 
 use super::pipeline::Effect;
 
@@ -76,8 +76,13 @@ impl FirstWord {
         }
     }
 
-    /// Whether a cancel costs nothing but the statement itself: never a COMMIT, nor a utility that can't be undone.
-    pub fn allows_cancel(&self) -> bool {
+    /// Whether a cancel costs nothing but the transaction that it is in: never a COMMIT, which may be through already, nor
+    /// a utility that leaves half of its work, nor a procedure, which may commit as it goes. None of these but COMMIT can
+    /// run in a transaction block.
+    pub fn allows_cancel(&self, in_block: bool) -> bool {
+        if in_block {
+            return !matches!(self.as_bytes(), b"commit" | b"end" | b"prepare" | b"rollback" | b"abort");
+        }
         matches!(
             self.as_bytes(),
             b"select"
@@ -92,11 +97,80 @@ impl FirstWord {
                 | b"fetch"
                 | b"explain"
                 | b"lock"
-                | b"do"
-                | b"call"
                 | b"execute"
+                | b"declare"
+                | b"begin"
+                | b"start"
+                | b"savepoint"
+                | b"release"
+                | b"set"
+                | b"reset"
+                | b"show"
         )
     }
+}
+
+/// The same of the text of a simple Query. Several statements are a transaction block of their own, and each must allow
+/// it. Of what is not understood, or not all here, it is not said.
+pub fn allows_cancel(text: &[u8], cut: bool, in_block: bool) -> bool {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    let first = skip_blank(text, 0);
+    let Some(mut end) = memchr::memchr(b';', &text[first..]).and_then(|_| statement_end(text, first)) else {
+        let alone = !cut && memchr::memchr(b';', &text[first..]).is_none();
+        return alone && first_word(&text[first..]).allows_cancel(in_block);
+    };
+    let several = skip_blank(text, end) < text.len();
+    let mut at = first;
+    loop {
+        if cut || !first_word(&text[at..]).allows_cancel(in_block || several) {
+            return false;
+        }
+        at = skip_blank(text, end);
+        if at == text.len() {
+            return true;
+        }
+        match statement_end(text, at) {
+            Some(next) => end = next,
+            None => return false,
+        }
+    }
+}
+
+/// The position of the `;` that ends the statement at `at`, or the end of the text; `None` where a quote is not
+/// closed, or whether a backslash is one depends on settings.
+fn statement_end(text: &[u8], mut at: usize) -> Option<usize> {
+    let mut in_name = false;
+    loop {
+        let rest = &text[at..];
+        let names = std::mem::take(&mut in_name);
+        at = match rest {
+            [] | [b';', ..] => return Some(at),
+            [quote @ (b'\'' | b'"'), quoted @ ..] => {
+                let size = memchr::memchr(*quote, quoted)?;
+                if quoted[..size].contains(&b'\\') {
+                    return None;
+                }
+                at + size + 2
+            }
+            [b'-', b'-', ..] | [b'/', b'*', ..] => skip_blank(text, at),
+            [b'$', ..] if !names => dollar_end(text, at)?,
+            [byte, ..] => {
+                in_name = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+                at + 1
+            }
+        };
+    }
+}
+
+/// The position behind the dollar-quoted string that begins at `at`, or behind the `$` if none does.
+fn dollar_end(text: &[u8], at: usize) -> Option<usize> {
+    let tag = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | 0x80..);
+    let size = text[at + 1..].iter().take_while(|byte| tag(byte)).count();
+    let body = at + size + 2;
+    if text.get(body - 1) != Some(&b'$') || text[at + 1].is_ascii_digit() {
+        return Some(at + 1);
+    }
+    memchr::memmem::find(&text[body..], &text[at..body]).map(|end| body + end + size + 2)
 }
 
 /// The position behind blanks, comments and empty statements that begin at `at`.
@@ -154,8 +228,6 @@ mod tests {
             assert_eq!(first_word(text.as_bytes()).as_bytes(), word.as_bytes(), "{text}");
         }
         assert!(!first_word(b"/* select */ vacuum").allows_prefix());
-        assert!(first_word(b"select").allows_cancel());
-        assert!(!first_word(b"commit").allows_cancel());
         for (text, cut, effect) in [
             ("Discard all", false, Effect::Forgets),
             ("de", false, Effect::Plain),
@@ -168,6 +240,58 @@ mod tests {
             ("rollback", false, Effect::Ends),
         ] {
             assert_eq!(first_word(text.as_bytes()).effect(cut), effect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cancel_is_allowed_where_it_costs_no_more_than_the_transaction() {
+        for (text, alone, in_block) in [
+            ("SELECT 1\0", true, true),
+            ("insert into t values (1);  -- that's all\n", true, true),
+            ("BEGIN", true, true),
+            ("commit", false, false),
+            ("END", false, false),
+            ("prepare transaction 'a'", false, false),
+            ("VACUUM t", false, true),
+            ("create table t (n int)", false, true),
+            ("create index concurrently on t (n)", false, true),
+            ("CALL p()", false, true),
+            ("DO 'begin null; end'", false, true),
+            ("(select 1)", false, true),
+            ("", false, true),
+            // Several are a block of their own.
+            ("begin; create table t (n int); select 1\0", true, true),
+            ("select 1; commit; select 2", false, false),
+            ("insert into t values (1); -- ;\n/* ; */ commit", false, false),
+            (";; vacuum t ;;", false, true),
+            // What is quoted is no statement.
+            ("select ';commit'; select 'it''s; commit'", true, true),
+            ("select \"a;commit\"", true, true),
+            ("select $$;commit$$, $a$ $$; commit; $a$ ; select 1", true, true),
+            ("select $1; select a$b$; commit; select c$b$", false, false),
+            ("select $1::text || $1;", true, true),
+            ("select 1 /* ; commit */; select 2", true, true),
+            // What is not understood.
+            ("select 'a\\'; commit; --'", false, false),
+            ("select 'open; commit", false, false),
+            ("select $a$ open; commit", false, false),
+            ("select \"open; commit", false, false),
+            ("select 1; create function f() begin atomic; select 1; end", false, false),
+        ] {
+            let seen = [false, true].map(|in_block| allows_cancel(text.as_bytes(), false, in_block));
+            assert_eq!(seen, [alone, in_block], "{text}");
+            assert!(!allows_cancel(text.as_bytes(), true, true), "{text}: more is to come");
+        }
+    }
+
+    #[test]
+    fn statements_of_any_bytes_end_somewhere() {
+        let pieces: [&[u8]; 12] =
+            [b"'", b"\"", b"$", b"$a$", b"--", b"\n", b"/*", b"*/", b";", b"\\", b"commit", b"\xff"];
+        for all in 0..pieces.len().pow(4) {
+            let text: Vec<u8> =
+                (0..4).flat_map(|n| pieces[all / pieces.len().pow(n) % pieces.len()]).copied().collect();
+            allows_cancel(&text, false, true);
         }
     }
 }
