@@ -10,14 +10,12 @@ use tokio::time::Instant;
 use crate::net::tls::{ConnectTls, TlsSlot};
 use crate::net::{Connector, TcpOptions};
 use crate::pool::{Dial, DialError, DialRequest, Dialing};
+use crate::server::cancel::CancelFailure;
 use crate::server::connect::{ConnectTarget, connect};
 use crate::server::login::LoginFailure;
 use crate::server::{Server, cancel};
-use crate::session::cancel::{CancelTarget, Canceller, Cancelling};
+use crate::session::cancel::{CANCEL_LIMIT, CancelTarget, Canceller, Cancelling, Fate};
 use crate::wire::error::ClientError;
-
-/// A cancel request that has no answer by then has not landed, where no limit is set.
-const CANCEL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes connections to servers.
 #[derive(Debug)]
@@ -96,7 +94,7 @@ pub fn canceller(dialer: Arc<Dialer>, limit: impl Fn() -> Option<Duration> + Sen
     })
 }
 
-async fn send(dialer: &Dialer, target: &CancelTarget, limit: Duration) -> bool {
+async fn send(dialer: &Dialer, target: &CancelTarget, limit: Duration) -> Fate {
     let connector = dialer.connector.load_full();
     let tls = if target.tls { dialer.tls.load() } else { None };
     let request = cancel::CancelTarget {
@@ -106,5 +104,9 @@ async fn send(dialer: &Dialer, target: &CancelTarget, limit: Duration) -> bool {
         key: &target.key,
         tls: tls.as_deref(),
     };
-    cancel::send(&request, limit).await.is_ok()
+    match cancel::send(&request, limit).await {
+        Ok(()) => Fate::Landed,
+        Err(CancelFailure::NoKey | CancelFailure::Connect(_) | CancelFailure::Encrypt(_)) => Fate::NotSent,
+        Err(CancelFailure::Io(_) | CancelFailure::TimedOut) => Fate::Unsure,
+    }
 }

@@ -98,7 +98,9 @@ async fn serve(
     let startup = match incoming.first_packet(context).await? {
         Initial::Startup(startup) => startup,
         Initial::Cancel(key) => {
-            cancel::requested(&context.registry, &key);
+            // It takes no client's place while it waits.
+            drop(counted);
+            cancel::requested(&context.registry, &key, config.pooler.cancel_wait_timeout).await;
             return Ok(Accepted::Done);
         }
         Initial::Ssl | Initial::Gss => return Err(Refused::silent(LoginRefusal::Startup)),

@@ -18,9 +18,11 @@ use crate::types::time::whole_micros;
 use crate::types::{ClientId, PoolKey, ServerId};
 
 mod consoles;
+pub mod requests;
 
 use consoles::Console;
 pub use consoles::{CONSOLE, ConsoleIdentity, ConsoleKey};
+use requests::{Landing, Tickets};
 
 /// State of a client as SHOW CLIENTS names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,10 @@ pub struct Shared {
     orders: AtomicU32,
     /// Stays here when it is used: two orders may come at once, and each must find it.
     waker: Mutex<Option<Waker>>,
+    /// Of cancel requests that the session has not taken yet.
+    tickets: Mutex<Tickets>,
+    /// Connections that wait for cancel requests to land.
+    awaited: AtomicU32,
     application_name: Mutex<Box<[u8]>>,
 }
 
@@ -327,6 +333,8 @@ impl Registry {
             prepared: AtomicU32::new(0),
             orders: AtomicU32::new(0),
             waker: Mutex::new(None),
+            tickets: Mutex::default(),
+            awaited: AtomicU32::new(0),
             application_name: Mutex::new(application_name),
         });
         shared.enters(Phase::Idle, shared.micros(now));
@@ -334,16 +342,14 @@ impl Registry {
         Some(Registered { registry: Arc::clone(self), shared })
     }
 
-    /// A cancel request. Returns whether somebody has the key, which is compared in constant time:
-    /// it is all that a stranger needs.
-    pub fn cancel(&self, pid: u32, secret: &[u8]) -> bool {
+    /// A cancel request. `None`: nobody has the key. It is compared in constant time, being all that a stranger needs.
+    pub fn cancel(&self, pid: u32, secret: &[u8]) -> Option<Landing> {
         let equal = |known: &[u8]| aws_lc_rs::constant_time::verify_slices_are_equal(known, secret).is_ok();
         let session = self.sessions.lock().get(&pid).cloned();
         if let Some(shared) = session.filter(|shared| equal(&shared.secret)) {
-            shared.order(Order::CANCEL);
-            return true;
+            return Some(shared.ask_to_cancel());
         }
-        self.cancel_console(pid, equal)
+        self.cancel_console(pid, equal).then(Landing::done)
     }
 
     /// Ends when there is no session.

@@ -80,7 +80,8 @@ impl Session {
             let vanished = !matches!(end, End::Terminated);
             let leaving = Leaving {
                 cancel: vanished && settings.cancel_on_disconnect,
-                limit: settings.cancel_wait_timeout.filter(|_| vanished),
+                patient: matches!(end, End::Terminated | End::Vanished),
+                limit: settings.cancel_wait_timeout,
                 reset: mode == PoolMode::Session || settings.server_reset_query_always,
             };
             farewell::give_back(active, &mut pump.relay, leaving, &canceller, &registered.shared).await;

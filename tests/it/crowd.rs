@@ -1,9 +1,12 @@
 //! A thousand clients over 25 servers. Every question carries a token, and every answer must bring it back: nobody
 //! may ever get what another asked for. Some vanish in the middle, some cancel.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -40,6 +43,65 @@ fn a_thousand_clients_get_their_own_answers_from_25_servers() {
     // Whoever vanished left nothing running, and nothing open.
     let busy = format!("SELECT count(*) FROM pg_stat_activity WHERE {of_app} AND state <> 'idle'");
     wait_until("the servers of vanished clients to come to rest", LIMIT, || database.sql(&busy) == "0");
+}
+
+/// Each cancel waits until its connection is closed, as libpq's does: from then on it may hit nothing, neither the next
+/// query of the same client nor anybody else's.
+#[test]
+fn in_a_storm_of_cancels_and_departures_each_hits_only_its_own_query() {
+    let database = Database::create("storm");
+    let config = PoolerConfig::new().database("app", &database).set("default_pool_size", "4");
+    let pooler = config.set("auth_type", "\"trust\"").start();
+    let (dsn, port) = (pooler.app_dsn("app"), pooler.port());
+    let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let storm = (1..=50).map(|seed| tokio::spawn(stormy(dsn.clone(), port, seed)));
+        for (me, outcome) in join_all(storm).await.into_iter().enumerate() {
+            outcome.expect("no client panicked").unwrap_or_else(|error| panic!("client {me}: {error} ({error:?})"));
+        }
+    });
+    let of_app = "pid <> pg_backend_pid() AND datname = current_database() AND usename = 'app'";
+    let busy = format!("SELECT count(*) FROM pg_stat_activity WHERE {of_app} AND state <> 'idle'");
+    wait_until("the servers of vanished clients to come to rest", LIMIT, || database.sql(&busy) == "0");
+}
+
+async fn stormy(dsn: String, port: u16, seed: usize) -> Result<(), Error> {
+    let mut random = seed;
+    let (mut client, mut connection) = connect(&dsn).await?;
+    for round in 0..12 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let echo = client.prepare("SELECT $1::text, pg_sleep(0.001)").await?;
+        match (random >> 33) % 6 {
+            0 => {
+                // Whether it sleeps, waits for a server, or is only on its way there.
+                let (cancelled, ()) = tokio::join!(client.simple_query("SELECT pg_sleep(5)"), async {
+                    sleep(Duration::from_millis((random >> 40) as u64 % 60)).await;
+                    cancel_and_wait(&client, port).await;
+                });
+                let code = cancelled.err().map(|error| error.code().cloned());
+                assert!(code.is_none_or(|code| code == Some(SqlState::QUERY_CANCELED)));
+            }
+            1 => cancel_and_wait(&client, port).await,
+            2 => {
+                let open = "BEGIN; CREATE TABLE lost (n int); SELECT pg_sleep(60)";
+                let _ = timeout(Duration::from_millis((random >> 40) as u64 % 60), client.simple_query(open)).await;
+                connection.abort();
+                (client, connection) = connect(&dsn).await?;
+                continue;
+            }
+            _ => (),
+        }
+        ask(&client, &echo, seed, round).await?;
+    }
+    drop(client);
+    connection.await.expect("it was not aborted")
+}
+
+/// Half of the connection is still open when the request is sent, so its end can be awaited.
+async fn cancel_and_wait(client: &Client, port: u16) {
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the pooler listens");
+    client.cancel_token().cancel_query_raw(&mut socket, NoTls).await.expect("it is sent");
+    assert_eq!(socket.read(&mut [0]).await.ok(), Some(0));
 }
 
 /// What becomes of a client in the middle of its life.

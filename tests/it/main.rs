@@ -4,6 +4,7 @@
 mod cancels;
 mod crowd;
 mod demo;
+mod departures;
 mod drivers;
 mod hostile;
 mod logins;

@@ -68,9 +68,12 @@ settings! {
             max_prepared_statements: Whole<u32, 0, 100_000> = "200", reload: live;
             /// A connection that sends a longer message is closed.
             max_packet_size: Size<1024, 2_147_483_647> = "2147483647", reload: live;
-            /// Whether the running query of a client that vanished is cancelled on its server.
+            /// Whether the running query of a client that vanished is cancelled on its server. What can't be undone never
+            /// is: a COMMIT, VACUUM, CREATE INDEX CONCURRENTLY, CALL. It runs to its end, and its server is used again.
             cancel_on_disconnect: Flag = "true", reload: live;
-            /// How long a request to cancel may take. 0: no limit.
+            /// How long a request to cancel may take on its way to a server, and the server of a client that is gone to
+            /// come to rest once its query was cancelled; then the server is closed. The client's own connection for the
+            /// request stays open as long. 0: a minute for the request, no limit for the server.
             cancel_wait_timeout: Timeout = "10s", reload: live;
             /// A client that waits for a server for so long is told so by a notice. 0: never.
             query_wait_notify: Timeout = "5s", reload: live;

@@ -5,7 +5,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
-use tokio::task::JoinHandle;
 
 use super::exchange::Exchange;
 use super::machine::Attached;
@@ -14,6 +13,7 @@ use crate::net::Stream;
 use crate::pool::Lease;
 use crate::pool::stats::Tally;
 use crate::server::Server;
+use crate::session::cancel::OnTheirWay;
 
 /// So many bytes in several pieces are joined: copying them costs less than `writev` does beyond `send`.
 const JOINED_MAX: usize = 4096;
@@ -46,8 +46,8 @@ pub struct Work {
     pub xact_since: Option<u64>,
     /// When the request under way was asked for, by the same.
     pub query_since: Option<u64>,
-    /// A cancel request on its way to the server.
-    pub cancel: Option<JoinHandle<bool>>,
+    /// Cancel requests on their way to the server.
+    pub cancels: OnTheirWay,
     /// The server has said good-bye by a FATAL error, which the client has read.
     pub told: bool,
 }
@@ -63,7 +63,7 @@ impl Work {
         self.to_server.clear();
         self.xact_since = None;
         self.query_since = None;
-        self.cancel = None;
+        self.cancels = OnTheirWay::default();
         self.told = false;
     }
 }

@@ -338,15 +338,12 @@ impl Pump {
             self.shared.enters(Phase::Idle, micros);
             work.xact_ends(micros);
         }
-        match work.cancel.take() {
+        match work.cancels.take() {
             None if lease.pool().resets_always() => {
                 lease.release_after_reset(now, &mut work.tally);
             }
             None => lease.release(now, &mut work.tally),
-            Some(cancel) => {
-                let landed = async move { cancel.await.unwrap_or(false) };
-                lease.quarantine(landed, false, now, &mut work.tally);
-            }
+            Some(cancels) => lease.quarantine(cancels.landed(), false, now, &mut work.tally),
         }
         work.reset();
         if scratch.idle.len() < KEPT {

@@ -3,10 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use pglifeguard::app::demo::PortClaim;
+
+use super::raw::CANCEL_REQUEST;
 
 /// A line to a port of this machine. While it is cut nobody can connect, and who was connected no longer is: what a
 /// server's crash looks like from outside.
@@ -62,6 +64,66 @@ fn pass_on(from: &mut TcpStream, into: &mut TcpStream) {
     let _ = io::copy(from, into);
     let _ = into.shutdown(Shutdown::Both);
     let _ = from.shutdown(Shutdown::Both);
+}
+
+/// A line to a port of this machine, on which cancel requests arrive at once, but look as if they took their time: their
+/// connections stay open until they are let go.
+#[derive(Debug)]
+pub(crate) struct SlowCancels {
+    port: PortClaim,
+    arrived: Arc<AtomicUsize>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+    _open: Listening,
+}
+
+impl SlowCancels {
+    pub(crate) fn to(to: u16) -> Self {
+        let port = PortClaim::anywhere().expect("a free port");
+        let (arrived, gate) = (Arc::<AtomicUsize>::default(), Arc::<(Mutex<bool>, Condvar)>::default());
+        let (counted, closed) = (Arc::clone(&arrived), Arc::clone(&gate));
+        let open = Listening::on(port.number(), move |mut client| {
+            let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
+            let mut front = [0; 8];
+            client.read_exact(&mut front)?;
+            server.write_all(&front)?;
+            let (mut from, mut into) = (server.try_clone()?, client.try_clone()?);
+            if front[4..] != CANCEL_REQUEST.to_be_bytes() {
+                thread::spawn(move || pass_on(&mut from, &mut into));
+                pass_on(&mut client, &mut server);
+                return Ok(());
+            }
+            thread::spawn(move || io::copy(&mut into, &mut from));
+            let _ = server.read(&mut front)?;
+            counted.fetch_add(1, Ordering::SeqCst);
+            let (open, changed) = &*closed;
+            let open = open.lock().expect("nobody panicked");
+            drop(changed.wait_while(open, |open| !*open).expect("nobody panicked"));
+            client.shutdown(Shutdown::Both)
+        });
+        Self { port, arrived, gate, _open: open }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// How many have arrived.
+    pub(crate) fn arrived(&self) -> usize {
+        self.arrived.load(Ordering::SeqCst)
+    }
+
+    /// Their connections are closed, and those of all that come.
+    pub(crate) fn let_go(&self) {
+        let (open, changed) = &*self.gate;
+        *open.lock().expect("nobody panicked") = true;
+        changed.notify_all();
+    }
+}
+
+impl Drop for SlowCancels {
+    fn drop(&mut self) {
+        self.let_go();
+    }
 }
 
 /// A peer that reads a startup packet and answers it with the same bytes, whoever comes.

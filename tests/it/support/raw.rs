@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use pglifeguard::wire::error::ErrorFields;
@@ -33,6 +34,8 @@ impl Message {
 
 trait Socket: Read + Write + Send + std::fmt::Debug {
     fn no_more(&self) -> io::Result<()>;
+    fn cut(&self) -> io::Result<()>;
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
     fn another(&self) -> io::Result<Box<dyn Socket>>;
 }
 
@@ -44,6 +47,14 @@ impl Socket for TcpStream {
     fn no_more(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
+
+    fn cut(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        Self::set_nonblocking(self, nonblocking)
+    }
 }
 
 impl Socket for UnixStream {
@@ -53,6 +64,14 @@ impl Socket for UnixStream {
 
     fn no_more(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn cut(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        Self::set_nonblocking(self, nonblocking)
     }
 }
 
@@ -68,6 +87,13 @@ impl Raw {
         Self(Box::new(socket))
     }
 
+    /// Over a Unix socket.
+    pub(crate) fn unix(path: &Path) -> Self {
+        let socket = UnixStream::connect(path).expect("the pooler listens");
+        socket.set_read_timeout(Some(LIMIT)).and_then(|()| socket.set_write_timeout(Some(LIMIT))).expect("set");
+        Self(Box::new(socket))
+    }
+
     /// Over TCP, logged in as `user` where that needs no password.
     pub(crate) fn trusted(port: u16, user: &str, database: &str) -> Self {
         let mut client = Self::tcp(port);
@@ -75,6 +101,23 @@ impl Raw {
         let answer = client.until(b'Z');
         assert_eq!(answer.last().map(|last| last.tag), Some(b'Z'), "{answer:?}");
         client
+    }
+
+    /// Over TCP, logged in by protocol `version` as `app` where that needs no password; with the key for cancel requests.
+    pub(crate) fn with_key(port: u16, version: u32) -> (Self, Vec<u8>) {
+        let mut client = Self::tcp(port);
+        client.send(&startup(version, &[("user", "app"), ("database", "app")]));
+        let answer = client.until(b'Z');
+        let key = answer.into_iter().find(|message| message.tag == b'K').expect("a key");
+        (client, key.body)
+    }
+
+    /// Whether the other side is silent and has not hung up.
+    pub(crate) fn is_open(&mut self) -> bool {
+        self.0.set_nonblocking(true).expect("a socket");
+        let read = self.0.read(&mut [0]);
+        self.0.set_nonblocking(false).expect("a socket");
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Writes. That the other side has hung up shows when reading.
@@ -85,6 +128,11 @@ impl Raw {
     /// The same connection, for another thread.
     pub(crate) fn another(&self) -> Self {
         Self(self.0.another().expect("a file descriptor"))
+    }
+
+    /// Ends the connection, for who else has it, too.
+    pub(crate) fn cut(&mut self) {
+        let _ = self.0.cut();
     }
 
     /// Says that no more will come.
@@ -176,6 +224,7 @@ pub(crate) fn startup(version: u32, params: &[(&str, &str)]) -> Vec<u8> {
 }
 
 pub(crate) const V3_0: u32 = 3 << 16;
+pub(crate) const V3_2: u32 = V3_0 | 2;
 pub(crate) const SSL_REQUEST: u32 = (1234 << 16) | 5679;
 pub(crate) const GSS_REQUEST: u32 = (1234 << 16) | 5680;
 pub(crate) const CANCEL_REQUEST: u32 = (1234 << 16) | 5678;

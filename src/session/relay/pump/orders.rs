@@ -16,6 +16,10 @@ impl Pump {
             return Err(End::Ordered(orders));
         }
         if orders.has(Order::CANCEL) {
+            // A query that the client sent before its cancel request is here, though it may not be read yet.
+            if self.waiting.is_none() && !self.is_owed() {
+                self.poll_client(cx, scratch)?;
+            }
             self.cancel(cx, scratch)?;
         }
         if orders.has(Order::OBSOLETE) {
@@ -34,6 +38,7 @@ impl Pump {
 
     /// A cancel request: the query leaves the queue, or the server is told.
     fn cancel(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
+        let tickets = self.shared.take_tickets();
         if self.waiting.take().is_some() {
             events::cancel_received(CancelOutcome::Dequeued);
             self.shared.enters(Phase::Idle, self.shared.micros(Instant::now()));
@@ -43,15 +48,19 @@ impl Pump {
             self.relay.refuse_next();
             return self.feed_held(cx, scratch);
         }
-        if let Some(active) = &mut self.active
-            && !active.work.exchange.pipeline.is_empty()
-            && self.canceller.send_one(&active.lease, &mut active.work.cancel)
+        if self.is_owed()
+            && let Some(active) = &mut self.active
         {
-            events::cancel_received(CancelOutcome::Forwarded);
+            self.canceller.send_on(&active.lease, &mut active.work.cancels, tickets);
         } else {
             events::cancel_received(CancelOutcome::Nothing);
         }
         Ok(())
+    }
+
+    /// Whether a server works for the client.
+    fn is_owed(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| !active.work.exchange.pipeline.is_empty())
     }
 
     fn notify_waiting(&mut self) {
