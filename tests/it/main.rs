@@ -16,4 +16,5 @@ mod throwaway_cluster;
 mod tidy;
 mod tls;
 mod tls_servers;
+mod traffic;
 mod violations;

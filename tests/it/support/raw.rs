@@ -37,11 +37,16 @@ trait Socket: Read + Write + Send + std::fmt::Debug {
     fn cut(&self) -> io::Result<()>;
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
     fn another(&self) -> io::Result<Box<dyn Socket>>;
+    fn patience(&self, limit: Duration) -> io::Result<()>;
 }
 
 impl Socket for TcpStream {
     fn another(&self) -> io::Result<Box<dyn Socket>> {
         Ok(Box::new(self.try_clone()?))
+    }
+
+    fn patience(&self, limit: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(limit))
     }
 
     fn no_more(&self) -> io::Result<()> {
@@ -60,6 +65,10 @@ impl Socket for TcpStream {
 impl Socket for UnixStream {
     fn another(&self) -> io::Result<Box<dyn Socket>> {
         Ok(Box::new(self.try_clone()?))
+    }
+
+    fn patience(&self, limit: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(limit))
     }
 
     fn no_more(&self) -> io::Result<()> {
@@ -125,6 +134,21 @@ impl Raw {
         let _ = self.0.write_all(bytes);
     }
 
+    /// Writes until the other side takes nothing for so long; how many bytes it has taken.
+    pub(crate) fn send_while_taken(&mut self, bytes: &[u8], patience: Duration) -> usize {
+        self.0.patience(patience).expect("set");
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.0.write(&bytes[taken..]) {
+                Ok(size) => taken += size,
+                Err(error) if is_timeout(&error) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.0.patience(LIMIT).expect("set");
+        taken
+    }
+
     /// The same connection, for another thread.
     pub(crate) fn another(&self) -> Self {
         Self(self.0.another().expect("a file descriptor"))
@@ -143,8 +167,15 @@ impl Raw {
     /// Reads so many bytes; fewer at the end of the connection.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
+        let filled = self.fill(&mut bytes);
+        bytes.truncate(filled);
+        bytes
+    }
+
+    /// As [`Self::bytes`], into memory that is there.
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) -> usize {
         let mut filled = 0;
-        while filled < count {
+        while filled < bytes.len() {
             match self.0.read(&mut bytes[filled..]) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
@@ -152,8 +183,7 @@ impl Raw {
                 Err(_) => break,
             }
         }
-        bytes.truncate(filled);
-        bytes
+        filled
     }
 
     /// The next message; `None` at the end of the connection.
@@ -208,6 +238,38 @@ pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 pub(crate) fn query(sql: &str) -> Vec<u8> {
     message(b'Q', &[sql.as_bytes(), b"\0"].concat())
 }
+
+/// A Parse that leaves the types to the server.
+pub(crate) fn parse(name: &str, sql: &str) -> Vec<u8> {
+    message(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat())
+}
+
+/// A Bind with values in text form.
+pub(crate) fn bind(portal: &str, statement: &str, values: &[&[u8]]) -> Vec<u8> {
+    let count = u16::try_from(values.len()).expect("few").to_be_bytes();
+    let mut body = [portal.as_bytes(), b"\0", statement.as_bytes(), b"\0\0\0", &count].concat();
+    for value in values {
+        body.extend_from_slice(&u32::try_from(value.len()).expect("below 4 GiB").to_be_bytes());
+        body.extend_from_slice(value);
+    }
+    body.extend_from_slice(b"\0\0");
+    message(b'B', &body)
+}
+
+/// An Execute of at most `limit` rows; 0: all.
+pub(crate) fn execute(portal: &str, limit: u32) -> Vec<u8> {
+    message(b'E', &[portal.as_bytes(), b"\0", &limit.to_be_bytes()].concat())
+}
+
+/// A Describe or Close, of a statement (`S`) or a portal (`P`).
+pub(crate) fn target(tag: u8, kind: u8, name: &str) -> Vec<u8> {
+    message(tag, &[&[kind], name.as_bytes(), b"\0"].concat())
+}
+
+/// Sync.
+pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
+/// Flush.
+pub(crate) const FLUSH: &[u8] = b"H\0\0\0\x04";
 
 /// A packet without a tag, as connections begin with.
 pub(crate) fn packet(code: u32, body: &[u8]) -> Vec<u8> {

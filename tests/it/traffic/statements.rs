@@ -1,0 +1,125 @@
+//! Prepared statements that clients share servers for: how many a server keeps, who has what, what is forgotten.
+
+use super::{app, shown, trusting, values};
+use crate::support::Database;
+use crate::support::raw::{Raw, SYNC, bind, execute, message, parse, target};
+
+/// What the server has prepared, asked for without preparing anything.
+fn prepared(client: &mut Raw) -> Vec<String> {
+    client.query("SELECT statement FROM pg_prepared_statements ORDER BY statement")
+}
+
+/// The answer to these frames and a Sync.
+fn ask(client: &mut Raw, frames: &[Vec<u8>]) -> String {
+    client.send(&[&frames.concat()[..], SYNC].concat());
+    let answer = client.until(b'Z');
+    let row = answer.iter().find(|message| message.tag == b'D').map(|row| values(row).concat());
+    row.unwrap_or_else(|| shown(&answer))
+}
+
+fn run(client: &mut Raw, name: &str, value: &str) -> String {
+    ask(client, &[bind("", name, &[value.as_bytes()]), execute("", 0)])
+}
+
+fn numbered(n: usize) -> (String, String) {
+    (format!("name {n}"), format!("SELECT $1::text || ' {n}'"))
+}
+
+#[test]
+fn a_server_keeps_no_more_statements_than_it_may_and_clients_do_not_notice() {
+    let database = Database::create("statements_lru");
+    let pooler = trusting(&database, 1).set("max_prepared_statements", "2").start();
+    let mut clients = [app(&pooler), app(&pooler)];
+    for client in &mut clients {
+        for n in 0..10 {
+            let (name, text) = numbered(n);
+            assert_eq!(ask(client, &[parse(&name, &text)]), "1Z");
+        }
+    }
+    for round in 0..5 {
+        for (me, client) in clients.iter_mut().enumerate() {
+            for n in (0..10).map(|n| (n * (round + 1) + me) % 10) {
+                let token = format!("{me}.{round}");
+                assert_eq!(run(client, &numbered(n).0, &token), format!("{token} {n}"));
+                assert!(prepared(client).len() <= 2);
+            }
+            // All in one transaction, without a word between them.
+            let frames: Vec<Vec<u8>> =
+                (0..10).flat_map(|n| [bind("", &numbered(n).0, &[b"at once"]), execute("", 0)]).collect();
+            client.send(&[&frames.concat()[..], SYNC].concat());
+            let rows: Vec<_> =
+                client.until(b'Z').iter().filter(|it| it.tag == b'D').map(|row| values(row).concat()).collect();
+            assert_eq!(rows, (0..10).map(|n| format!("at once {n}")).collect::<Vec<_>>());
+            assert_eq!(prepared(client).len(), 2);
+        }
+    }
+}
+
+#[test]
+fn one_text_is_one_statement_whoever_prepares_it_under_whatever_name() {
+    let database = Database::create("statements_shared");
+    let pooler = trusting(&database, 1).start();
+    let mut clients = [app(&pooler), app(&pooler), app(&pooler)];
+    let text = "SELECT $1::text || ' shared'";
+    for (n, client) in clients.iter_mut().enumerate() {
+        for name in [format!("mine {n}"), "common".to_owned()] {
+            assert_eq!(ask(client, &[parse(&name, text)]), "1Z");
+            assert_eq!(run(client, &name, "x"), "x shared");
+        }
+    }
+    let [one, other, _] = &mut clients;
+    assert_eq!(prepared(one), [text]);
+    // With other parameter types it is another.
+    let typed = message(b'P', &[b"typed\0", text.as_bytes(), b"\0\0\x01\0\0\0\x19"].concat());
+    assert_eq!(ask(one, &[typed]), "1Z");
+    assert_eq!(prepared(one).len(), 2);
+    // A name is the client's own: what one closes, the others keep.
+    assert_eq!(ask(one, &[target(b'C', b'S', "common")]), "3Z");
+    assert_eq!(run(one, "common", "x"), "[26000 prepared statement \"common\" does not exist]Z");
+    assert_eq!(run(other, "common", "x"), "x shared");
+    assert_eq!(run(other, "mine 0", "x"), "[26000 prepared statement \"mine 0\" does not exist]Z");
+}
+
+#[test]
+fn deallocate_all_and_discard_all_forget_the_clients_own_statements_and_no_others() {
+    let database = Database::create("statements_all");
+    let pooler = trusting(&database, 1).start();
+    let (mut client, mut other) = (app(&pooler), app(&pooler));
+    for forget in ["DEALLOCATE ALL", "DISCARD ALL", "deallocate /* */ all"] {
+        for it in [&mut client, &mut other] {
+            // The other has them from before.
+            let _ = ask(it, &[parse("a", "SELECT $1::text || ' a'")]);
+            let _ = ask(it, &[parse("b", "SELECT $1::text || ' b'")]);
+        }
+        assert_eq!(client.query(forget), [""; 0]);
+        assert_eq!(prepared(&mut client), [""; 0], "{forget}");
+        for name in ["a", "b"] {
+            assert_eq!(run(&mut client, name, "x"), format!("[26000 prepared statement \"{name}\" does not exist]Z"));
+            assert_eq!(run(&mut other, name, "x"), format!("x {name}"));
+        }
+    }
+    // In the extended protocol, with more behind it in the same pipeline.
+    let _ = ask(&mut client, &[parse("a", "SELECT $1::text || ' a'")]);
+    let frames = [parse("", "DEALLOCATE ALL"), bind("", "", &[]), execute("", 0)];
+    let again = [parse("a", "SELECT $1::text || ' again'"), bind("", "a", &[b"x"]), execute("", 0)];
+    assert_eq!(ask(&mut client, &[frames.concat(), again.concat()]), "x again");
+    assert_eq!(run(&mut other, "a", "x"), "x a");
+}
+
+#[test]
+fn names_may_be_long() {
+    let database = Database::create("statements_names");
+    let pooler = trusting(&database, 1).start();
+    let mut client = app(&pooler);
+    let long = "n".repeat(10_000);
+    for end in ["a", "b"] {
+        let (name, text) = (format!("{long}{end}"), format!("SELECT $1::text || ' {end}'"));
+        assert_eq!(ask(&mut client, &[parse(&name, &text), target(b'D', b'S', &name)]), "1tTZ");
+    }
+    for end in ["a", "b"] {
+        let name = format!("{long}{end}");
+        assert_eq!(run(&mut client, &name, "x"), format!("x {end}"));
+        assert_eq!(ask(&mut client, &[target(b'C', b'S', &name)]), "3Z");
+        assert_eq!(run(&mut client, &name, "x"), format!("[26000 prepared statement \"{name}\" does not exist]Z"));
+    }
+}
