@@ -51,7 +51,7 @@ pub(crate) fn notice(code: &str, message: &str) -> Vec<u8> {
     told(b'N', "WARNING", code, message)
 }
 
-fn told(tag: u8, severity: &str, code: &str, message: &str) -> Vec<u8> {
+pub(crate) fn told(tag: u8, severity: &str, code: &str, message: &str) -> Vec<u8> {
     let text = format!("S{severity}\0V{severity}\0C{code}\0M{message}\0\0");
     frame(tag, &[text.as_bytes()])
 }
