@@ -223,6 +223,7 @@ impl World {
                     assert!(!self.has_server, "it has one");
                     self.has_server = true;
                 }
+                Stop::Full => {}
                 Stop::Input | Stop::Hold => break,
             }
         }

@@ -24,6 +24,8 @@ pub enum FrameError {
     Tag(u8),
     /// The body does not have the message's form.
     Body(u8),
+    /// It has no answer of its own, and so many have come that no more can be remembered.
+    TooMany(u8),
 }
 
 impl std::fmt::Display for FrameError {
@@ -32,6 +34,7 @@ impl std::fmt::Display for FrameError {
             Self::Length { tag, length } => write!(f, "invalid length {length} of message '{}'", tag.escape_ascii()),
             Self::Tag(tag) => write!(f, "invalid message type '{}'", tag.escape_ascii()),
             Self::Body(tag) => write!(f, "broken {} packet", name_of(*tag)),
+            Self::TooMany(tag) => write!(f, "too many '{}' messages without an answer", tag.escape_ascii()),
         }
     }
 }

@@ -181,6 +181,7 @@ impl Stage {
                     continue;
                 }
                 Stop::Hold => self.note("waits".to_owned()),
+                Stop::Full => continue,
                 Stop::Terminate => self.note("good-bye".to_owned()),
                 Stop::Violation(error) => self.note(format!("violation: {error}")),
             }

@@ -54,6 +54,8 @@ pub struct Exchange {
     pub(super) flushed: bool,
     /// What the statement last bound may do.
     pub(super) bound: Effect,
+    /// Too much is owed, and a Flush was sent for that.
+    pub(super) pressed: bool,
 }
 
 /// Whether the client's messages may go to the server now.
@@ -121,12 +123,13 @@ impl Exchange {
             flushed,
             bound,
             ended,
+            pressed,
         } = self;
         pipeline.reset();
         *counts = Counts::default();
         (*may_cancel, *in_block, *unnamed_word) = (false, false, None);
         changes.clear();
-        for flag in [changed, rolled_back, savepoint, half_sent, begun, has_unnamed, flushed, ended] {
+        for flag in [changed, rolled_back, savepoint, half_sent, begun, has_unnamed, flushed, ended, pressed] {
             *flag = false;
         }
         unnamed.forget();

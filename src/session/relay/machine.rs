@@ -21,6 +21,12 @@ use crate::wire::tag::{backend, frontend};
 /// Name of the statement that sets a setting, where the unnamed one is not ours to take.
 const SETTING: &[u8] = b"PGLIFEGUARD_SET";
 
+/// So many replies may be owed; a client that asks for more waits until some are given.
+const OWED_MAX: usize = 64 * 1024;
+/// Beyond so many bytes of our own for a server these are written before more of the client's are taken:
+/// a Bind of a few bytes may need a Parse of megabytes before it.
+const OWN_MAX: usize = 256 * 1024;
+
 /// What one client's session knows between and during transactions. An idle client's is small.
 #[derive(Debug)]
 pub struct Relay {
@@ -81,6 +87,8 @@ pub enum Stop {
     NeedServer,
     /// The next one waits for the server: for the end of a COPY, or of our settings.
     Hold,
+    /// What there is to write is much, and is to be written first.
+    Full,
     /// The client said good-bye.
     Terminate,
     /// The next one can't be a message: the connection is to be closed with the error's reply.
@@ -138,6 +146,9 @@ impl Relay {
             at += self.go_on(server.as_mut(), input.len() - at, at, steps);
             if self.run.left > 0 {
                 break Stop::Input;
+            }
+            if steps.to_server.own_size() > OWN_MAX && at < input.len() {
+                break Stop::Full;
             }
             let header = match frame::header(&input[at..], self.max_packet) {
                 Ok(Some(header)) => header,
@@ -206,6 +217,9 @@ impl Relay {
                 return Ok(Take::Stop(Stop::Hold));
             }
             None => {}
+        }
+        if let Some(take) = relieve(server.exchange, header.tag, steps)? {
+            return Ok(take);
         }
         match header.tag {
             frontend::QUERY => {
@@ -396,6 +410,27 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
         },
         Gate::Open => None,
     }
+}
+
+/// Where too much is owed to take on more, what becomes of the message instead: it waits until some is answered.
+fn relieve(exchange: &mut Exchange, tag: u8, steps: &mut Steps) -> Result<Option<Take>, FrameError> {
+    if exchange.pipeline.len() < OWED_MAX {
+        exchange.pressed = false;
+        return Ok(None);
+    }
+    let pipeline = &exchange.pipeline;
+    match tag {
+        frontend::TERMINATE | frontend::COPY_DATA => return Ok(None),
+        frontend::COPY_DONE | frontend::COPY_FAIL if pipeline.copying_in => return Ok(None),
+        // A server in copy mode reads past them for ever.
+        frontend::SYNC if pipeline.copying_in => return Err(FrameError::TooMany(tag)),
+        _ if pipeline.owes_ready() => {}
+        frontend::SYNC | frontend::FLUSH => return Ok(None),
+        // Nothing that was sent has the server give its answers away.
+        _ if std::mem::replace(&mut exchange.pressed, true) => {}
+        _ => steps.to_server.own(|out| put_frame(out, frontend::FLUSH, &[])),
+    }
+    Ok(Some(Take::Stop(Stop::Hold)))
 }
 
 /// Drops a message that the server would skip.

@@ -314,6 +314,12 @@ impl Pipeline {
         self.queue.is_empty()
     }
 
+    /// How many replies are owed.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether the server owes nothing; what is owed is ours.
     #[inline]
     pub fn is_answered(&self) -> bool {

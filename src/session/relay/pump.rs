@@ -204,6 +204,9 @@ impl Pump {
             active.drain(cx).map_err(server_lost)?;
             if !active.wants_write() {
                 self.give_back_if_settled(None, scratch);
+                if self.stalled {
+                    self.feed_held(cx, scratch)?;
+                }
             }
         }
         let mut moved = self.poll_waiting(cx, scratch)?;
@@ -285,7 +288,9 @@ impl Pump {
             self.ready(micros)?;
             self.give_back_if_settled(Some((now, micros)), scratch);
         }
-        if self.stalled { self.feed_held(cx, scratch) } else { Ok(()) }
+        // Nor while the server takes nothing: the client's bytes may bring more for it than they are.
+        let clogged = self.active.as_ref().is_some_and(Active::wants_write);
+        if self.stalled && !clogged { self.feed_held(cx, scratch) } else { Ok(()) }
     }
 
     /// The server said ReadyForQuery.
@@ -427,7 +432,8 @@ impl Pump {
                 Stop::Terminate => return Err(End::Terminated),
                 Stop::Violation(error) => return Err(End::Violation(error)),
                 Stop::NeedServer if self.find_server(scratch) => {}
-                Stop::NeedServer | Stop::Hold => {
+                Stop::Full if !self.active.as_ref().is_some_and(Active::wants_write) => {}
+                Stop::NeedServer | Stop::Hold | Stop::Full => {
                     self.stalled = true;
                     break;
                 }

@@ -71,6 +71,11 @@ impl Out {
             .sum()
     }
 
+    /// How many bytes of our own there are: memory, which those that pass do not take.
+    pub fn own_size(&self) -> usize {
+        self.own.len()
+    }
+
     /// The pieces, in order; `input` is what the ranges refer to.
     pub fn slices<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.pieces.iter().map(move |piece| match piece {

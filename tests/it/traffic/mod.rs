@@ -2,6 +2,7 @@
 //! settings. A folder of hazards; each file is one.
 
 mod copies;
+mod floods;
 mod large_objects;
 mod mistakes;
 mod notices;
