@@ -1,6 +1,7 @@
 //! Takes clients from the listeners, and serves each in a task of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use tokio::sync::watch;
@@ -10,6 +11,7 @@ use super::pooler::Pooler;
 use crate::admin::console::{self, ConsoleUser};
 use crate::net::listen::{Accepted as Connection, Listener};
 use crate::net::{Address, Stream};
+use crate::session::context::Counted;
 use crate::session::login::{Accepted, ConsoleClient, login};
 use crate::session::session::{LAST_WORDS, say, say_and_close};
 use crate::telemetry::events::process as events;
@@ -28,7 +30,12 @@ pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: wat
         };
         match accepted {
             Connection::Client(stream, peer) => {
-                tokio::spawn(serve(Arc::clone(&pooler), stream, peer, Instant::now()));
+                // Before anybody can see that there is nobody left to wait for.
+                let mut counted = Counted::new(&pooler.context.clients);
+                if pooler.context.draining.load(Ordering::Relaxed) {
+                    counted.stand_apart();
+                }
+                tokio::spawn(serve(Arc::clone(&pooler), stream, peer, counted));
             }
             Connection::Starved(error) => events::accept_starved(&error),
         }
@@ -36,9 +43,9 @@ pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: wat
 }
 
 /// One client, from its first byte to its last. The login's state is boxed: an idle client should not carry it.
-async fn serve(pooler: Arc<Pooler>, stream: Stream, peer: Address, accepted_at: Instant) {
+async fn serve(pooler: Arc<Pooler>, stream: Stream, peer: Address, counted: Counted) {
     let context = Arc::clone(&pooler.context);
-    match Box::pin(login(&context, stream, peer, accepted_at)).await {
+    match Box::pin(login(&context, stream, peer, counted, Instant::now())).await {
         Accepted::Session(session) => {
             drop(pooler);
             session.run().await;

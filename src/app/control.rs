@@ -125,7 +125,7 @@ impl Control for Hands {
 
     fn counts(&self) -> Counts {
         let config = self.config();
-        let clients = self.context.clients.load(Ordering::Relaxed);
+        let clients = self.context.clients.total();
         let dns = self.dialer.connector.load().dns.counts();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Counts {
@@ -169,7 +169,12 @@ impl Control for Hands {
     }
 
     fn resume(&self, database: Option<&str>) -> Result<(), CommandError> {
-        self.context.pools.resume(database).map_err(refused)
+        let ending = self.context.draining.load(Ordering::Relaxed);
+        match self.context.pools.resume(database) {
+            // Whoever sends this to a pooler that ends wants to call that off, which can't be done.
+            Err(crate::pool::CommandError::NotPaused) if ending => Err(refused(crate::pool::CommandError::ShuttingDown)),
+            resumed => resumed.map_err(refused),
+        }
     }
 
     fn reconnect(&self, database: Option<&str>) -> Result<(), CommandError> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -186,7 +186,7 @@ fn build(
         tls: TlsSlot::for_clients(&config.client_tls.options())?,
         canceller: Arc::new(canceller(Arc::clone(&dialer), move || limits.load().pooler.cancel_wait_timeout)),
         ids,
-        clients: Arc::new(AtomicU32::new(0)),
+        clients: Arc::default(),
         settings: Interner::default(),
         verifiers: Verifiers::default(),
         process_secret,
@@ -245,7 +245,7 @@ async fn settled(pooler: &Pooler, mode: StopMode) {
     let waited = async {
         match mode {
             StopMode::WaitForServers => context.pools.shutdown().await,
-            StopMode::WaitForClients | StopMode::AtOnce => context.registry.emptied().await,
+            StopMode::WaitForClients | StopMode::AtOnce => context.clients.left().await,
         }
     };
     match context.config.load().pooler.shutdown_timeout {

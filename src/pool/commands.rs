@@ -199,6 +199,11 @@ impl Pools {
         self.registry.is_paused(None)
     }
 
+    /// Whether no client is given a server any more, for the pooler ends.
+    pub fn is_ending(&self) -> bool {
+        self.registry.with_book(|book| book.ending)
+    }
+
     /// WAIT_CLOSE: ends when no server of before the last RECONNECT or reload is left.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::auth::{Strangers, plain_verifier};
 use super::cancel::Canceller;
@@ -40,7 +41,7 @@ pub struct Context {
     /// Numbers of clients and servers.
     pub ids: Arc<AtomicU64>,
     /// Clients connected, logged in or not.
-    pub clients: Arc<AtomicU32>,
+    pub clients: Arc<Clients>,
     /// Equal settings of clients, one allocation each.
     pub settings: Interner,
     /// SCRAM verifiers of users whose plain password is stored.
@@ -74,26 +75,81 @@ pub fn prepare_verifiers(context: &Arc<Context>, config: &Arc<Config>) {
     drop(tokio::task::spawn_blocking(move || context.verifiers.prepare(&config, context.strangers(&config))));
 }
 
+/// How many clients are connected, from their first byte to their last.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// Those for whom a shutdown that waits for clients waits, whether they have logged in yet or not.
+    served: AtomicU32,
+    /// The others: consoles, and who came when the pooler was ending already.
+    apart: AtomicU32,
+    none_served: Notify,
+}
+
+impl Clients {
+    /// How many there are.
+    pub fn total(&self) -> u32 {
+        self.served.load(Ordering::Relaxed) + self.apart.load(Ordering::Relaxed)
+    }
+
+    /// Ends when nobody is left but consoles, and those who came too late to be served.
+    pub async fn left(&self) {
+        loop {
+            let none_served = self.none_served.notified();
+            if self.served.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            none_served.await;
+        }
+    }
+
+    fn leave_the_served(&self) {
+        if self.served.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.none_served.notify_waiters();
+        }
+    }
+}
+
 /// A client's place among those connected.
 #[derive(Debug)]
-pub struct Counted(Arc<AtomicU32>);
+pub struct Counted {
+    clients: Arc<Clients>,
+    apart: bool,
+}
 
 impl Counted {
     /// Counts one more.
-    pub fn new(clients: &Arc<AtomicU32>) -> Self {
-        clients.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(clients))
+    pub fn new(clients: &Arc<Clients>) -> Self {
+        clients.served.fetch_add(1, Ordering::Relaxed);
+        Self { clients: Arc::clone(clients), apart: false }
+    }
+
+    /// No shutdown is to wait for this one.
+    pub fn stand_apart(&mut self) {
+        if !self.apart {
+            self.apart = true;
+            self.clients.apart.fetch_add(1, Ordering::Relaxed);
+            self.clients.leave_the_served();
+        }
+    }
+
+    /// Whether no shutdown waits for it.
+    pub fn is_apart(&self) -> bool {
+        self.apart
     }
 
     /// How many there are, this one included.
     pub fn total(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.clients.total()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.apart {
+            self.clients.apart.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.clients.leave_the_served();
+        }
     }
 }
 

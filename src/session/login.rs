@@ -65,9 +65,14 @@ pub struct ConsoleClient {
 }
 
 /// Serves a connection up to the end of its login.
-pub async fn login(context: &Arc<Context>, stream: Stream, peer: Address, accepted_at: Instant) -> Accepted {
+pub async fn login(
+    context: &Arc<Context>,
+    stream: Stream,
+    peer: Address,
+    counted: Counted,
+    accepted_at: Instant,
+) -> Accepted {
     events::client_connected();
-    let counted = Counted::new(&context.clients);
     let config = context.config.load_full();
     let deadline = config.pooler.client_login_timeout.map(|limit| accepted_at + limit);
     let mut incoming = Incoming { stream: Some(stream), held: BytesMut::new(), peer, wants: None, deadline };
@@ -147,7 +152,7 @@ fn admit(
     if console {
         return Ok(());
     }
-    if context.draining.load(Ordering::Relaxed) {
+    if counted.is_apart() || context.pools.is_ending() {
         let reply = ErrorReply::fatal(SqlState::CANNOT_CONNECT_NOW, "pooler is shutting down");
         return Err(Refused::with(LoginRefusal::ShuttingDown, reply));
     }
@@ -173,9 +178,10 @@ fn open_console(
     incoming: &mut Incoming,
     (user, admin): (&str, bool),
     version: Version,
-    counted: Counted,
+    mut counted: Counted,
     mut bytes: BytesMut,
 ) -> Result<Accepted, Refused> {
+    counted.stand_apart();
     let Some(stream) = incoming.stream.take() else { return Err(Refused::silent(LoginRefusal::ClientLeft)) };
     let user: Arc<str> = user.into();
     let identity = ConsoleIdentity {

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
 
 use rustix::process::Signal;
 
 use super::show;
 use crate::support::pooler::Pooler;
+use crate::support::raw::{self, Raw};
 use crate::support::{Database, PoolerConfig, Session, eventually};
 
 fn words(code: &str, text: &str) -> (String, String) {
@@ -57,6 +59,61 @@ async fn sigterm_serves_its_clients_until_they_leave() {
         assert_eq!(two.value(&format!("SELECT {n}")).await, n.to_string(), "the last one is served as before");
     }
     drop(two);
+    assert!(pooler.wait().success());
+}
+
+/// A client that the pooler has taken, and that has not said yet who it is.
+fn undecided(pooler: &Pooler) -> Raw {
+    let mut client = Raw::tcp(pooler.port());
+    client.send(&raw::packet(raw::SSL_REQUEST, b""));
+    assert_eq!(client.bytes(1), b"N");
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_waits_for_those_who_are_logging_in_and_serves_them() {
+    let database = Database::create("sigterm_logins");
+    let mut pooler = PoolerConfig::new().database("app", &database).set("auth_type", "\"trust\"").start();
+    let mut client = undecided(&pooler);
+    pooler.signal(Signal::TERM);
+    listener_closed(&pooler).await;
+    client.send(&raw::startup(raw::V3_0, &[("user", "app"), ("database", "app")]));
+    let answer = client.until(b'Z');
+    assert_eq!(answer.last().map(|last| last.tag), Some(b'Z'), "{answer:?}");
+    assert_eq!(client.query("SELECT 1"), ["1"]);
+    drop(client);
+    assert!(pooler.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_waits_for_nobody_who_came_later() {
+    let database = Database::create("sigterm_late");
+    let mut pooler = PoolerConfig::new().database("app", &database).set("client_login_timeout", "0").start();
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    pooler.signal(Signal::TERM);
+    listener_closed(&pooler).await;
+    let socket = pooler.directory().join(format!(".s.PGSQL.{}", pooler.port()));
+    let _silent = UnixStream::connect(socket).expect("operators still get in");
+    let refused = Session::refusal(Session::try_connect(&pooler.socket_dsn("app", "app")).await);
+    assert_eq!(refused, words("57P03", "pooler is shutting down"));
+    let operator = Session::connect(&pooler.socket_dsn("pgbouncer", "pgbouncer")).await;
+    assert_eq!(Session::refusal(operator.try_rows("RESUME").await), words("08P01", "pooler is shutting down"));
+    drop(client);
+    assert!(pooler.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigint_refuses_those_who_are_logging_in() {
+    let database = Database::create("sigint_logins");
+    let mut pooler = PoolerConfig::new().database("app", &database).set("auth_type", "\"trust\"").start();
+    let busy = Session::connect(&pooler.app_dsn("app")).await;
+    busy.batch_execute("BEGIN").await.expect("a server");
+    let mut client = undecided(&pooler);
+    pooler.signal(Signal::INT);
+    listener_closed(&pooler).await;
+    client.send(&raw::startup(raw::V3_0, &[("user", "app"), ("database", "app")]));
+    assert_eq!(client.rest(), ["57P03 pooler is shutting down"]);
+    drop(busy);
     assert!(pooler.wait().success());
 }
 
