@@ -246,7 +246,7 @@ fn table(ctx: &AdminContext, what: Show) -> Table {
         Show::StatsAverages => show::stats_averages(&ctx.totals(), &ctx.averages.lock()),
         Show::StatsTotals => show::stats_totals(&ctx.totals()),
         Show::Totals => show::totals(&ctx.totals(), &ctx.averages.lock()),
-        Show::Users => show::users(control.users(), ctx.consoles()),
+        Show::Users => show::users(control.users()),
         Show::Version | Show::Help => show::version(),
     }
 }

@@ -116,7 +116,7 @@ pub struct DatabaseRow {
 }
 
 /// One row of SHOW USERS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the columns of SHOW USERS")]
 pub struct UserRow {
     pub name: Arc<str>,
@@ -172,6 +172,8 @@ pub struct Counts {
     pub max_client_conn: u32,
     /// `max_user_connections` of `[pooler]`; 0: no limit.
     pub max_user_connections: u32,
+    /// `server_lifetime` of `[pooler]`.
+    pub server_lifetime: Duration,
     /// `stats_period`
     pub stats_period: Duration,
     /// Users that are known.

@@ -176,7 +176,7 @@ fn server_row(row: ServerRow) -> Vec<Cell> {
         row.link.map_or_else(String::new, |client| pointer(client.0)).into(),
         row.remote_pid.into(),
         Cell::from(&row.tls),
-        "".into(),
+        row.application_name.into(),
         row.prepared_statements.into(),
         row.id.0.into(),
     ]
@@ -261,7 +261,7 @@ pub fn console_database(counts: &Counts, consoles: u32) -> DatabaseRow {
         pool_size: CONSOLE_POOL_SIZE,
         min_pool_size: 0,
         reserve_pool_size: 0,
-        server_lifetime: Duration::ZERO,
+        server_lifetime: counts.server_lifetime,
         pool_mode: Some(PoolMode::Statement),
         load_balance_hosts: None,
         max_connections: 0,
@@ -296,25 +296,12 @@ fn database_row(row: DatabaseRow) -> Vec<Cell> {
 }
 
 /// SHOW USERS, by name.
-pub fn users(mut users: Vec<UserRow>, consoles: u32) -> Table {
+pub fn users(mut users: Vec<UserRow>) -> Table {
     if !users.iter().any(|row| &*row.name == CONSOLE) {
-        users.push(console_user(consoles));
+        users.push(UserRow { name: CONSOLE.into(), ..UserRow::default() });
     }
     users.sort_by(|a, b| a.name.cmp(&b.name));
     Table { columns: USERS, rows: users.into_iter().map(user_row).collect() }
-}
-
-fn console_user(consoles: u32) -> UserRow {
-    UserRow {
-        name: CONSOLE.into(),
-        pool_size: None,
-        reserve_pool_size: None,
-        pool_mode: None,
-        max_user_connections: 0,
-        current_connections: 0,
-        max_user_client_connections: 0,
-        current_client_connections: consoles,
-    }
 }
 
 fn user_row(row: UserRow) -> Vec<Cell> {

@@ -63,7 +63,14 @@ impl Control for Hands {
     }
 
     fn servers(&self) -> Vec<ServerRow> {
-        self.context.pools.server_rows(Instant::now())
+        let now = Instant::now();
+        let clients = self.context.registry.rows(now).into_iter();
+        let mut names: BTreeMap<_, _> = clients.map(|client| (client.id, client.application_name)).collect();
+        let mut servers = self.context.pools.server_rows(now);
+        for server in &mut servers {
+            server.application_name = server.link.and_then(|client| names.remove(&client)).unwrap_or_default();
+        }
+        servers
     }
 
     fn clients(&self) -> Vec<ClientRow> {
@@ -86,7 +93,10 @@ impl Control for Hands {
     fn users(&self) -> Vec<UserRow> {
         let config = self.config();
         let status = self.context.pools.users();
-        let clients = self.context.census.users();
+        let mut clients = self.context.census.users();
+        for (user, consoles) in self.context.registry.console_users() {
+            *clients.entry(user).or_default() += consoles;
+        }
         let listed = config.userlist.iter().map(|(name, _)| Arc::from(name));
         let names: BTreeSet<Arc<str>> =
             listed.chain(config.users.keys().chain(status.keys()).chain(clients.keys()).cloned()).collect();
@@ -132,8 +142,9 @@ impl Control for Hands {
             listen_port: config.pooler.listen_port,
             max_client_conn: config.pooler.max_client_conn,
             max_user_connections: config.pooler.defaults.max_user_connections.unwrap_or(0),
+            server_lifetime: config.pooler.defaults.server_lifetime,
             stats_period: config.pooler.stats_period,
-            users: count(self.users().len()),
+            users: count(crate::admin::show::users(self.users()).rows.len()),
             used_clients: clients,
             login_clients: clients.saturating_sub(count(self.context.registry.members())),
             used_servers: count(self.servers().len()),
@@ -172,7 +183,9 @@ impl Control for Hands {
         let ending = self.context.draining.load(Ordering::Relaxed);
         match self.context.pools.resume(database) {
             // Whoever sends this to a pooler that ends wants to call that off, which can't be done.
-            Err(crate::pool::CommandError::NotPaused) if ending => Err(refused(crate::pool::CommandError::ShuttingDown)),
+            Err(crate::pool::CommandError::NotPaused) if ending => {
+                Err(refused(crate::pool::CommandError::ShuttingDown))
+            }
             resumed => resumed.map_err(refused),
         }
     }
@@ -227,7 +240,8 @@ impl Control for Hands {
 }
 
 fn database_row(config: &Config, entry: &Database, name: Arc<str>, status: &DatabaseStatus) -> DatabaseRow {
-    let settings = config.pool_settings(entry, entry.forced_user.as_deref().unwrap_or(""));
+    // As in PgBouncer, what a user of its own may have beyond the database is not told here, but in SHOW USERS.
+    let settings = config.pool_settings(entry, "");
     let hosts: Vec<String> = entry
         .endpoints
         .iter()

@@ -62,7 +62,7 @@ impl Pools {
     ) -> Result<impl Future<Output = ()> + Send + 'static + use<>, CommandError> {
         self.check(database, "pause")?;
         let reason = self.registry.with_book(|book| match database {
-            None if book.pooler_paused => Err(CommandError::AlreadyPaused),
+            _ if book.pooler_paused => Err(CommandError::AlreadyPaused),
             None => {
                 book.pooler_paused = true;
                 Ok(HoldReason::PoolerPaused)

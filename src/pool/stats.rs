@@ -253,6 +253,8 @@ pub struct ServerRow {
     pub remote_pid: u32,
     /// `TLSv1.3/TLS_AES_256_GCM_SHA384`, or empty.
     pub tls: Arc<str>,
+    /// What the client that has it calls itself; empty while nobody has it. Pools don't know it.
+    pub application_name: String,
     pub prepared_statements: u32,
 }
 

@@ -123,12 +123,13 @@ fn servers_show_their_client_and_their_backend() {
         link: Some(ClientId(17)),
         remote_pid: 4711,
         tls: "".into(),
+        application_name: "teller".into(),
         prepared_statements: 5,
     };
     assert_eq!(
         lines(&servers(vec![server])),
         [
-            "S|alice|app|none|new|10.0.0.9|5432|10.0.0.2|40000|2027-01-15 08:00:00 UTC|2027-01-15 08:00:01 UTC|0|0|1|0x9|0x11|4711|||5|9"
+            "S|alice|app|none|new|10.0.0.9|5432|10.0.0.2|40000|2027-01-15 08:00:00 UTC|2027-01-15 08:00:01 UTC|0|0|1|0x9|0x11|4711||teller|5|9"
         ]
     );
 }
@@ -186,11 +187,12 @@ fn users_pad_their_sizes_as_pgbouncer_does() {
         pool_size: Some(30),
         pool_mode: Some(PoolMode::Session),
         max_user_connections: 40,
-        ..console_user(2)
+        current_client_connections: 2,
+        ..UserRow::default()
     };
-    assert_eq!(lines(&users(vec![alice.clone()], 1)), ["alice|       30||session|40|0|0|2", "pgbouncer|||~|0|0|0|1"]);
+    assert_eq!(lines(&users(vec![alice.clone()])), ["alice|       30||session|40|0|0|2", "pgbouncer|||~|0|0|0|0"]);
     let named_so = UserRow { name: CONSOLE.into(), ..alice };
-    assert_eq!(lines(&users(vec![named_so], 1)).len(), 1);
+    assert_eq!(lines(&users(vec![named_so])).len(), 1);
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Pool {
                 link: None,
                 remote_pid: 0,
                 tls: "".into(),
+                application_name: String::new(),
                 prepared_statements: 0,
             };
         };
@@ -99,6 +100,7 @@ impl Pool {
             link: (link != 0 && state == ServerState::Active).then_some(ClientId(link)),
             remote_pid: shared.remote_pid,
             tls: shared.tls.clone(),
+            application_name: String::new(),
             prepared_statements: shared.prepared.load(Ordering::Relaxed),
         }
     }

@@ -64,6 +64,7 @@ async fn a_pause_of_everything_holds_new_pools_and_logins_under_way_are_given_up
     bench.pools.pause(None).expect("not paused yet").await;
     rest().await;
     assert_eq!(bench.pools.pause(None).err(), Some(CommandError::AlreadyPaused));
+    assert_eq!(bench.pools.pause(Some("app")).err(), Some(CommandError::AlreadyPaused));
     assert_eq!(bench.pools.kill(Some("app")), Err(CommandError::AlreadyPaused));
     assert_eq!(pool.connections(), 0, "no login goes on");
     let later = wait(&bench.pool("other", "u"));

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use super::{ClientRow, ClientState, Registry};
@@ -87,6 +88,15 @@ impl Registry {
         let consoles = self.consoles.lock();
         let console = consoles.values().find(|console| console.identity.id == id);
         console.inspect(|console| console.killed.notify_one()).is_some()
+    }
+
+    /// How many consoles each user has.
+    pub fn console_users(&self) -> HashMap<Arc<str>, u32> {
+        let mut users = HashMap::new();
+        for console in self.consoles.lock().values() {
+            *users.entry(Arc::clone(&console.identity.user)).or_default() += 1;
+        }
+        users
     }
 
     pub(super) fn console_rows(&self) -> Vec<ClientRow> {

@@ -88,7 +88,9 @@ async fn pools_clients_and_servers_are_shown_as_they_are() {
     let pooler = PoolerConfig::new().database("app", &database).set("default_pool_size", "2").start();
     let console = Session::connect(&pooler.console_dsn()).await;
     let named = format!("{}?application_name=teller", pooler.app_dsn("app"));
-    let clients = join_all((0..4).map(|_| async { Session::connect(&named).await })).await;
+    // The first has a server opened; were all to come at once, they might have two opened.
+    let mut clients = vec![Session::connect(&named).await];
+    clients.extend(join_all((0..3).map(|_| async { Session::connect(&named).await })).await);
     let idle = show(&console, "POOLS", "database", "app").await;
     assert_eq!((number(&idle, "cl_active"), number(&idle, "cl_waiting"), number(&idle, "sv_idle")), (4, 0, 1));
     clients[0].batch_execute("BEGIN").await.expect("a server");
@@ -116,6 +118,28 @@ async fn pools_clients_and_servers_are_shown_as_they_are() {
     assert_eq!(waiting.await.expect("it was served"), "1");
 }
 
+/// What the rows of databases and users tell is PgBouncer 1.24.1's, side by side with the same settings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_are_shown_where_pgbouncer_shows_them() {
+    let database = Database::create("shown_limits");
+    let pooler = PoolerConfig::new()
+        .database("app", &database)
+        .set("server_lifetime", "1800")
+        .section("users.app", "pool_size = 7\nmax_user_connections = 9\n")
+        .start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let own = show(&console, "DATABASES", "name", "pgbouncer").await;
+    assert_eq!((own["pool_size"].as_str(), own["server_lifetime"].as_str()), ("2", "1800"));
+    assert_eq!((own["force_user"].as_str(), own["pool_mode"].as_str()), ("pgbouncer", "statement"));
+    assert_eq!(show(&console, "DATABASES", "name", "app").await["pool_size"], "25", "the user's is not the database's");
+    let user = show(&console, "USERS", "name", "app").await;
+    assert_eq!((user["pool_size"].as_str(), user["max_user_connections"].as_str()), ("        7", "9"));
+    assert_eq!(number(&show(&console, "USERS", "name", "admin").await, "current_client_connections"), 1);
+    assert_eq!(number(&show(&console, "USERS", "name", "pgbouncer").await, "current_client_connections"), 0);
+    let users = console.rows("SHOW USERS").await.len();
+    assert_eq!(number(&show(&console, "LISTS", "list", "users").await, "items") as usize, users);
+}
+
 /// Who is linked names the other, and is of the same pool; servers are what PostgreSQL says that they are.
 fn check_links(clients: &[Row], servers: &[Row]) {
     for client in clients.iter().filter(|row| row["database"] == "app") {
@@ -124,6 +148,7 @@ fn check_links(clients: &[Row], servers: &[Row]) {
         if !client["link"].is_empty() {
             let server = servers.iter().find(|row| row["ptr"] == client["link"]).expect("it is shown");
             assert_eq!((&server["link"], server["state"].as_str()), (&client["ptr"], "active"));
+            assert_eq!(server["application_name"], "teller");
         }
     }
     assert!(servers.iter().all(|row| row["remote_pid"].parse::<u32>().is_ok_and(|pid| pid > 1)), "{servers:?}");
