@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::watch;
@@ -17,8 +18,12 @@ use crate::session::session::{LAST_WORDS, say, say_and_close};
 use crate::telemetry::events::process as events;
 use crate::wire::error::{ErrorReply, SqlState};
 
+/// How often it is said that no client can be taken.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
 /// Takes clients until `open` says no more, then closes the listener.
 pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: watch::Receiver<bool>) {
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -37,7 +42,13 @@ pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: wat
                 }
                 tokio::spawn(serve(Arc::clone(&pooler), stream, peer, counted));
             }
-            Connection::Starved(error) => events::accept_starved(&error),
+            // A listener that is short of files for long tries ten times a second.
+            Connection::Starved(error) => {
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                    complained = Some(Instant::now());
+                    events::accept_starved(&listener, &error);
+                }
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::commands::demo::DemoArgs;
 use super::commands::{check, demo};
 use super::logging;
 use super::pooler::{Around, StartError, run};
-use super::startup::{PidFile, become_user, note_root};
+use super::startup::{Account, PidFile, note_root};
 use crate::admin::http;
 use crate::config::{Loaded, load};
 
@@ -74,11 +74,13 @@ fn print(text: &str) {
 fn serve(path: &Path) -> Result<(), String> {
     let loaded = read(path)?;
     let pooler = &loaded.config.pooler;
-    let pid_file = pooler.pidfile.as_deref().map(PidFile::write).transpose().map_err(|error| error.to_string())?;
-    if let Some(user) = &pooler.user {
-        become_user(user).map_err(|error| error.to_string())?;
+    let account = pooler.user.as_deref().map(Account::find).transpose().map_err(|error| error.to_string())?;
+    let pid_file = pooler.pidfile.as_deref().map(|path| PidFile::write(path, account.as_ref())).transpose();
+    let pid_file = pid_file.map_err(|error| error.to_string())?;
+    if let (Some(user), Some(account)) = (&pooler.user, &account) {
+        account.become_it(user).map_err(|error| error.to_string())?;
     }
-    let log = logging::start(&loaded.config).map_err(|error| format!("cannot open the log: {error}"))?;
+    let log = logging::start(&loaded.config).map_err(|error| error.to_string())?;
     note_root();
     let recorder = match loaded.config.metrics_listen {
         Some(_) => Some(http::install_recorder().map_err(|error| error.to_string())?),

@@ -95,9 +95,10 @@ pub struct Around {
 /// It could not start; nothing was served.
 pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
     let started_at = Instant::now();
-    loaded.warnings.iter().for_each(|warning| events::configuration_warning(warning));
+    let remarks = loaded.mistakes.iter().chain(&loaded.warnings);
+    remarks.for_each(|remark| events::configuration_warning(remark));
     let config = Arc::new(loaded.config);
-    startup::note_descriptors(&config)?;
+    startup::note_descriptors(&config);
     let signals = Signals::hear().map_err(StartError::io("cannot hear signals"))?;
     let (tcp, unix) = listeners(&config).await?;
     let metrics = match config.metrics_listen {

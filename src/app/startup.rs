@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::fs::Uid;
 use rustix::process::{Gid, geteuid};
@@ -17,13 +19,9 @@ use crate::telemetry::events::process as events;
 const OTHER_FILES: u64 = 64;
 
 /// Raises the limit on open files, and says what it is and what the settings need.
-///
-/// # Errors
-/// The kernel's.
-pub fn note_descriptors(config: &Config) -> Result<(), StartError> {
-    let limits = raise_open_files().map_err(StartError::io("cannot raise the limit on open files"))?;
-    events::descriptor_limit(limits.now.unwrap_or(u64::MAX), needed(config));
-    Ok(())
+pub fn note_descriptors(config: &Config) {
+    let limits = raise_open_files();
+    events::descriptor_limit(limits.now.unwrap_or(u64::MAX), config.pooler.max_client_conn, needed(config));
 }
 
 /// One file for each client, and one for each server that the pools may have.
@@ -47,19 +45,26 @@ fn needed(config: &Config) -> u64 {
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes it. One that names a process which lives is left alone.
+    /// Writes it. One that names a process which lives is left alone. It is made `owner`'s, who is to remove it at the
+    /// end.
     ///
     /// # Errors
     /// Another pooler runs, or the file can't be written.
-    pub fn write(path: &Path) -> Result<Self, StartError> {
+    pub fn write(path: &Path, owner: Option<&Account>) -> Result<Self, StartError> {
         if let Ok(text) = fs::read_to_string(path)
             && let Some(pid) = text.trim().parse::<u32>().ok().filter(|pid| *pid != std::process::id())
             && Path::new(&format!("/proc/{pid}")).exists()
         {
-            let running = format!("process {pid} runs, which pidfile {} names", path.display());
-            return Err(StartError::io(running)(io::ErrorKind::AlreadyExists.into()));
+            let why = format!("process {pid}, which it names, is running: is this pooler started already?");
+            let doing = format!("pidfile {}", path.display());
+            return Err(StartError::io(doing)(io::Error::new(io::ErrorKind::AlreadyExists, why)));
         }
-        let written = fs::File::create(path).and_then(|mut file| writeln!(file, "{}", std::process::id()));
+        let written = fs::File::create(path).and_then(|mut file| {
+            if let Some(owner) = owner.filter(|_| geteuid().is_root()) {
+                fchown(&file, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))?;
+            }
+            writeln!(file, "{}", std::process::id())
+        });
         written.map_err(StartError::io(format!("cannot write pidfile {}", path.display())))?;
         Ok(Self(path.to_owned()))
     }
@@ -67,41 +72,100 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // It may be gone, or not ours to remove after we became another user.
-        let _ = fs::remove_file(&self.0);
+        // It may be gone. Where the directory is not ours to change, since we became another user, an empty file names
+        // nobody.
+        if fs::remove_file(&self.0).is_err() {
+            let _ = fs::OpenOptions::new().write(true).truncate(true).open(&self.0);
+        }
     }
 }
 
-/// Becomes `user`, when started as root. To be called while the process has one thread: the kernel keeps
-/// these identities by thread, and later threads inherit them.
-///
-/// # Errors
-/// There is no such user, or the kernel refuses.
-pub fn become_user(user: &str) -> Result<(), StartError> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    let (uid, gid) = lookup(user)
-        .ok_or_else(|| StartError::io(format!("cannot become user \"{user}\""))(io::ErrorKind::NotFound.into()))?;
-    let failed = |error: rustix::io::Errno| StartError::io(format!("cannot become user \"{user}\""))(error.into());
-    set_thread_groups(&[gid]).map_err(failed)?;
-    set_thread_gid(gid).map_err(failed)?;
-    set_thread_uid(uid).map_err(failed)
+/// A user of the system, with its groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    uid: Uid,
+    gid: Gid,
+    /// All of them, `gid` included.
+    groups: Vec<Gid>,
 }
 
-/// User and group from the passwd file.
-fn lookup(user: &str) -> Option<(Uid, Gid)> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    let line = passwd.lines().find(|line| line.split(':').next() == Some(user))?;
-    let mut fields = line.split(':').skip(2);
-    let uid = fields.next()?.parse().ok()?;
-    let gid = fields.next()?.parse().ok()?;
-    Some((Uid::from_raw(uid), Gid::from_raw(gid)))
+impl Account {
+    /// Looks `user` up, in the system's files or where the system is configured to look.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn find(user: &str) -> Result<Self, StartError> {
+        let table = |name: &str| fs::read_to_string(format!("/etc/{name}")).unwrap_or_default();
+        let (passwd, group) = (table("passwd"), table("group"));
+        // Users of LDAP and the like: only the C library can ask for them, and this is its tool.
+        let asked = || Command::new("getent").args(["passwd", user]).output();
+        let answer = || asked().map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        Self::of(user, &passwd, &group).or_else(|| Self::of(user, &answer(), &group)).ok_or_else(|| {
+            StartError::io("user")(io::Error::new(io::ErrorKind::NotFound, format!("there is no user \"{user}\"")))
+        })
+    }
+
+    fn of(user: &str, passwd: &str, group: &str) -> Option<Self> {
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(user))?;
+        let mut fields = line.split(':').skip(2);
+        let uid = Uid::from_raw(fields.next()?.parse().ok()?);
+        let gid = Gid::from_raw(fields.next()?.parse().ok()?);
+        let mut groups = vec![gid];
+        for line in group.lines() {
+            let mut fields = line.split(':').skip(2);
+            let (id, members) = (fields.next().and_then(|id| id.parse().ok()), fields.next().unwrap_or_default());
+            if let Some(id) = id.map(Gid::from_raw)
+                && members.split(',').any(|member| member == user)
+                && !groups.contains(&id)
+            {
+                groups.push(id);
+            }
+        }
+        Some(Self { uid, gid, groups })
+    }
+
+    /// Becomes this user, with all groups that it is in: keys may be readable by one of those only. To be called
+    /// while the process has one thread: the kernel keeps these identities by thread, and later threads inherit them.
+    ///
+    /// # Errors
+    /// The process is neither root's nor this user's.
+    pub fn become_it(&self, name: &str) -> Result<(), StartError> {
+        if geteuid() == self.uid {
+            return Ok(());
+        }
+        let failed = |error: rustix::io::Errno| StartError::io(format!("user: cannot become \"{name}\""))(error.into());
+        if !geteuid().is_root() {
+            let why = "only root can; start as root or as that user, or remove the setting";
+            return Err(StartError::io(format!("user: cannot become \"{name}\""))(io::Error::other(why)));
+        }
+        set_thread_groups(&self.groups).map_err(failed)?;
+        set_thread_gid(self.gid).map_err(failed)?;
+        set_thread_uid(self.uid).map_err(failed)
+    }
 }
 
 /// Says so when the process has more rights than it needs.
 pub fn note_root() {
     if geteuid().is_root() {
         events::running_as_root();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_its_own_group_and_those_that_name_it() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\npool:x:101:104:,,:/:/bin/false\nbroken:x\n";
+        let group = "root:x:0:\nssl-cert:x:103:postgres,pool\npool:x:104:pool\npools:x:105:pooler,poo\nbroken\n";
+        let ids = |account: Account| {
+            let groups: Vec<_> = account.groups.iter().map(|group| group.as_raw()).collect();
+            (account.uid.as_raw(), account.gid.as_raw(), groups)
+        };
+        assert_eq!(Account::of("pool", passwd, group).map(ids), Some((101, 104, vec![104, 103])));
+        for nobody in ["broken", "poo", ""] {
+            assert_eq!(Account::of(nobody, passwd, group), None, "{nobody}");
+        }
     }
 }

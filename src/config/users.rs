@@ -46,6 +46,22 @@ impl fmt::Debug for StoredSecret {
     }
 }
 
+/// What is to be said of a user list.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Remarks {
+    /// Lines that can't be read, or the whole file. The users behind the first are missing.
+    pub mistakes: Vec<Complaint>,
+    /// What can be read, and was hardly meant so.
+    pub doubts: Vec<Complaint>,
+}
+
+impl Remarks {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Complaint> {
+        self.mistakes.iter().chain(&self.doubts)
+    }
+}
+
 /// Users and their secrets.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Userlist {
@@ -78,10 +94,11 @@ impl Userlist {
         self.users.is_empty()
     }
 
-    /// Reads the text of a user list. At broken syntax it stops and keeps the users before it, as PgBouncer does.
-    pub fn parse(path: &Path, text: &[u8]) -> (Self, Vec<Complaint>) {
+    /// Reads the text of a user list. From the first line on that is broken it takes no users any more, as PgBouncer
+    /// does; the others that are broken are told too, up to a limit.
+    pub fn parse(path: &Path, text: &[u8]) -> (Self, Remarks) {
         let mut list = Self::default();
-        let mut complaints = Vec::new();
+        let mut remarks = Remarks::default();
         for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
             let complain = |text: String| Complaint {
                 file: path.display().to_string(),
@@ -90,14 +107,20 @@ impl Userlist {
             };
             match Entry::read(line) {
                 Ok(None) => {}
-                Ok(Some(entry)) => complaints.extend(list.add(entry).map(complain)),
-                Err(why) => {
-                    complaints.push(complain(format!("{why}; this line and what follows it is not read")));
+                Ok(Some(_)) if !remarks.mistakes.is_empty() => {}
+                Ok(Some(entry)) => remarks.doubts.extend(list.add(entry).map(complain)),
+                Err(why) if remarks.mistakes.is_empty() => {
+                    let text = format!("{why}; this line and what follows it is not read");
+                    remarks.mistakes.push(complain(text));
+                }
+                Err(why) if remarks.mistakes.len() < MISTAKES_MAX => remarks.mistakes.push(complain(why.to_owned())),
+                Err(_) => {
+                    remarks.mistakes.push(complain("more lines are broken, from here on".to_owned()));
                     break;
                 }
             }
         }
-        (list, complaints)
+        (list, remarks)
     }
 
     /// Adds a user, in place of an earlier one of that name. Returns what should be known about the secret.
@@ -160,6 +183,9 @@ fn quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         }
     }
 }
+
+/// Of a file that is no user list at all, more would not help.
+const MISTAKES_MAX: usize = 20;
 
 const EXPECTED: &str = "broken user list: expected \"user\" \"secret\"";
 

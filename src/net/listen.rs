@@ -42,7 +42,7 @@ pub enum Accepted {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The kernel refuses the address.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("cannot listen on {address}: {cause}{}", is_another_there(.cause))]
     Address {
         /// As configured, with the port.
         address: String,
@@ -172,6 +172,13 @@ impl fmt::Display for Listener {
             },
             Self::Unix(_, file) => write!(f, "unix:{}", file.path().display()),
         }
+    }
+}
+
+fn is_another_there(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => ": is another pooler running there?",
+        _ => "",
     }
 }
 

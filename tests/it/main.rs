@@ -9,6 +9,7 @@ mod drivers;
 mod hostile;
 mod logins;
 mod operation;
+mod process;
 mod server_connect;
 mod startup_packets;
 mod support;

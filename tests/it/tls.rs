@@ -215,11 +215,7 @@ fn a_new_certificate_is_shown_after_sighup_and_a_broken_one_is_not_while_nobody_
         fs::write(file, text).expect("a file of our own");
         pooler.signal(Signal::HUP);
         wait_until(complaint, LIMIT, || pooler.log().matches(complaint).count() > before);
-        assert!(
-            pooler.log().contains("TLS setup failed") && pooler.log().contains("reload failed"),
-            "{}",
-            pooler.log()
-        );
+        assert!(pooler.log().contains("reload failed"), "{}", pooler.log());
         assert_eq!(by_psql(&pooler, &trusting(&new)), "tls", "the old one stays");
         fs::write(file, good).expect("a file of our own");
     }

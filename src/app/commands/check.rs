@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::app::startup::Account;
 use crate::config::model::{SslMode, TlsVersions};
 use crate::config::settings::texts::Choices;
 use crate::config::{self, Complaint, Config};
@@ -10,9 +11,23 @@ use crate::config::{self, Complaint, Config};
 /// Checks the configuration at `path`: the text to print, and whether it can be used.
 pub fn report(path: &Path) -> (String, bool) {
     match config::load(path) {
-        Ok(loaded) => (warnings(&loaded.warnings) + &summary(path, &loaded.config), true),
+        Ok(loaded) => {
+            let mut wrong = loaded.mistakes;
+            wrong.extend(user_mistake(path, &loaded.config));
+            let warnings = warnings(&loaded.warnings);
+            match wrong.is_empty() {
+                true => (warnings + &summary(path, &loaded.config), true),
+                false => (warnings + &mistakes(path, &wrong), false),
+            }
+        }
         Err(complaints) => (mistakes(path, &complaints), false),
     }
+}
+
+/// Whether a start as root could become `user`.
+fn user_mistake(path: &Path, config: &Config) -> Option<Complaint> {
+    let error = Account::find(config.pooler.user.as_deref()?).err()?;
+    Some(Complaint { file: path.display().to_string(), place: None, text: error.to_string() })
 }
 
 fn warnings(warnings: &[Complaint]) -> String {
@@ -148,13 +163,78 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_a_mistake_and_a_missing_user_list_is_not() {
+    fn files_that_are_missing_and_users_that_are_not_there_are_mistakes() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("pooler.toml");
         let (text, ok) = report(&path);
         assert!(!ok && text.contains("can't read it"), "{text}");
-        fs::write(&path, "[pooler]\nauth_file = \"none.txt\"\n").expect("written");
+        fs::write(&path, "[pooler]\nauth_file = \"none.txt\"\nuser = \"no such user\"\n").expect("written");
         let (text, ok) = report(&path);
-        assert!(ok && text.contains("none.txt: warning: can't read it"), "{text}");
+        assert!(!ok && text.contains("none.txt: can't read it"), "{text}");
+        assert!(text.contains("pooler.toml: user: there is no user \"no such user\"") && text.contains("2 mistakes"));
+    }
+
+    /// A key, and a certificate for it that ends at the beginning of this year.
+    fn pair(dir: &Path, name: &str, until: i32) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let certificate = params.self_signed(&key).expect("signed").pem();
+        fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).expect("written");
+        fs::write(dir.join(format!("{name}.crt")), certificate).expect("written");
+    }
+
+    #[test]
+    fn keys_and_certificates_are_tried_on_both_sides_beside_all_else() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        pair(dir.path(), "good", 2999);
+        pair(dir.path(), "old", 2001);
+        fs::write(dir.path().join("empty.crt"), "").expect("written");
+        let write = |lines: &str| fs::write(&path, format!("[pooler]\n{lines}")).expect("written");
+        let client = "client_tls_sslmode = \"require\"\n";
+        write(&format!(
+            "{client}client_tls_key_file = \"good.key\"\nclient_tls_cert_file = \"old.crt\"\nlisten_port = 0\n\
+             server_tls_sslmode = \"verify-full\"\nserver_tls_ca_file = \"empty.crt\"\n"
+        ));
+        let (text, ok) = report(&path);
+        assert!(!ok && text.ends_with("3 mistakes\n"), "{text}");
+        for part in [
+            "pooler.toml:3: client_tls_key_file: the private key in ",
+            "pooler.toml:5: listen_port: ",
+            "pooler.toml:7: server_tls_ca_file: ",
+            "there is no certificate in it",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        write(&format!(
+            "{client}client_tls_key_file = \"old.key\"\nclient_tls_cert_file = \"old.crt\"\n\
+             server_tls_sslmode = \"verify-ca\"\nserver_tls_ca_file = \"old.crt\"\n"
+        ));
+        let (text, ok) = report(&path);
+        assert!(ok, "it can be used, and peers may take it: {text}");
+        for part in [
+            ":4: warning: client_tls_cert_file: the certificate in ",
+            "expired at 2001-01-01T00:00:00Z",
+            ":6: warning: server_tls_ca_file: every authority in ",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn every_broken_line_of_the_user_list_is_told() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        fs::write(&path, "[pooler]\nauth_file = \"users.txt\"\n").expect("written");
+        fs::write(dir.path().join("users.txt"), "\"a\" \"x\"\nb c\n\"d\" \"x\"\n\"e\n").expect("written");
+        let (text, ok) = report(&path);
+        let users = dir.path().join("users.txt");
+        let told = |line: &str| text.contains(&format!("{}:{line}: broken user list", users.display()));
+        assert!(!ok && told("2") && told("4") && text.ends_with("2 mistakes\n"), "{text}");
+        // Beside other mistakes too.
+        fs::write(&path, "[pooler]\nlisten_port = 0\nauth_file = \"users.txt\"\n").expect("written");
+        let (text, _) = report(&path);
+        assert!(text.contains("listen_port") && text.ends_with("3 mistakes\n"), "{text}");
     }
 }

@@ -12,6 +12,12 @@ fn dir(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
+/// A key and a certificate for it.
+fn pair() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    (made.signing_key.serialize_pem(), made.cert.pem())
+}
+
 const BASE: &str = "[pooler]\nauth_file = 'users.txt'\n[databases.app]\nhost = 'h'\n";
 
 #[test]
@@ -19,15 +25,28 @@ fn files_are_found_beside_the_configuration() {
     let dir = dir(&[("pooler.toml", BASE), ("users.txt", "\"a\" \"b\"\nbroken\n")]);
     let loaded = load(&dir.path().join("pooler.toml")).expect("a good configuration");
     assert_eq!(loaded.config.userlist.len(), 1);
-    assert!(loaded.warnings.len() == 1 && loaded.warnings[0].file.ends_with("users.txt"), "{:?}", loaded.warnings);
+    assert!(loaded.mistakes.len() == 1 && loaded.mistakes[0].file.ends_with("users.txt"), "{:?}", loaded.mistakes);
 }
 
 #[test]
-fn a_missing_user_list_is_a_warning_and_a_missing_configuration_a_mistake() {
+fn a_user_list_that_went_wrong_locks_nobody_out() {
+    let dir = dir(&[("pooler.toml", BASE), ("users.txt", "\"a\" \"b\"\n\"c\" \"d\"\n")]);
+    let path = dir.path().join("pooler.toml");
+    let running = load(&path).expect("a good configuration").config;
+    fs::write(dir.path().join("users.txt"), "\"a\" \"b\"\nc\n").expect("written");
+    let complaints = reload(&path, &running).expect_err("a broken line");
+    assert!(complaints.len() == 1 && complaints[0].place.is_some(), "{complaints:?}");
+    fs::remove_file(dir.path().join("users.txt")).expect("removed");
+    let complaints = reload(&path, &running).expect_err("no user list");
+    assert!(complaints.len() == 1 && complaints[0].text.starts_with("can't read it"), "{complaints:?}");
+}
+
+#[test]
+fn a_start_survives_a_missing_user_list_and_not_a_missing_configuration() {
     let dir = dir(&[("pooler.toml", BASE)]);
     let loaded = load(&dir.path().join("pooler.toml")).expect("a good configuration");
     assert!(loaded.config.userlist.is_empty());
-    assert!(loaded.warnings[0].text.starts_with("can't read it"), "{:?}", loaded.warnings);
+    assert!(loaded.mistakes[0].text.starts_with("can't read it"), "{:?}", loaded.mistakes);
     let complaints = load(&dir.path().join("none.toml")).expect_err("there is no such file");
     assert!(complaints.len() == 1 && complaints[0].place.is_none(), "{complaints:?}");
 }
@@ -70,15 +89,26 @@ fn a_reload_tells_what_changed_and_a_wrong_one_changes_nothing() {
 #[test]
 fn new_contents_of_a_tls_file_are_noticed() {
     let text = "[pooler]\nclient_tls_sslmode = 'require'\nclient_tls_key_file = 'k'\nclient_tls_cert_file = 'c'\nserver_tls_ca_file = 'ca'\n";
-    let dir = dir(&[("pooler.toml", text), ("k", "1"), ("c", "1"), ("ca", "1")]);
+    let [(key, certificate), (other_key, other)] = [pair(), pair()];
+    let dir = dir(&[("pooler.toml", text), ("k", &key), ("c", &certificate), ("ca", &certificate)]);
     let path = dir.path().join("pooler.toml");
     let running = load(&path).expect("a good configuration").config;
-    for (file, client_tls, server_tls) in [("k", true, false), ("c", true, false), ("ca", false, true)] {
-        fs::write(dir.path().join(file), "2").expect("written");
+    let write = |file: &str, text: &str| fs::write(dir.path().join(file), text).expect("written");
+    let changed = || {
         let changes = reload(&path, &running).expect("a good configuration").changes;
-        assert_eq!((changes.client_tls, changes.server_tls), (client_tls, server_tls), "{file}");
-        fs::write(dir.path().join(file), "1").expect("written");
-    }
+        (changes.client_tls, changes.server_tls)
+    };
+    write("c", &format!("{certificate}{other}"));
+    assert_eq!(changed(), (true, false), "the chain");
+    write("c", &other);
+    let complaint = reload(&path, &running).expect_err("the key is of another pair").remove(0);
+    assert!(complaint.to_string().contains("pooler.toml:3: client_tls_key_file: the private key in"), "{complaint}");
+    write("k", &other_key);
+    assert_eq!(changed(), (true, false), "the pair");
+    write("k", &key);
+    write("c", &certificate);
+    write("ca", &other);
+    assert_eq!(changed(), (false, true), "the authority");
     fs::remove_file(dir.path().join("ca")).expect("removed");
     assert_eq!(reload(&path, &running).expect_err("a file is missing").len(), 1);
 }

@@ -37,8 +37,13 @@ pub enum TlsError {
         why: String,
     },
     /// Key and certificate are not a pair.
-    #[error("the private key in \"{}\" does not belong to the certificate in \"{}\"", key.display(), certificate.display())]
+    #[error(
+        "{setting}: the private key in \"{}\" does not belong to the certificate in \"{}\"",
+        key.display(), certificate.display()
+    )]
     Mismatch {
+        /// The key's setting.
+        setting: &'static str,
         /// The key's file.
         key: PathBuf,
         /// The certificate's file.
@@ -63,6 +68,21 @@ pub enum TlsError {
     /// rustls refuses the combination.
     #[error("TLS cannot be set up: {0}")]
     Library(#[from] Error),
+}
+
+impl TlsError {
+    /// The setting that is wrong, where it is one.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing { setting, .. }
+            | Self::Unreadable { setting, .. }
+            | Self::Unusable { setting, .. }
+            | Self::Mismatch { setting, .. }
+            | Self::UnknownCipher { setting, .. }
+            | Self::NoVersion { setting } => Some(setting),
+            Self::Library(_) => None,
+        }
+    }
 }
 
 /// Why a connection did not come to speak TLS. The connection is closed.

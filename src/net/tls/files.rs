@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use rustls::crypto::CryptoProvider;
@@ -13,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::error::TlsError;
-use super::{legacy, names};
+use super::{legacy, names, period};
 use crate::net::options::{ClientTls, ServerTls, SslMode, TlsVersions};
 
 /// Everything that one side's TLS is built from.
@@ -112,7 +113,30 @@ impl Inputs {
         if is_pair {
             return Ok(Some(identity));
         }
-        Err(TlsError::Mismatch { key: key_file.path.clone(), certificate: certificate_file.path.clone() })
+        let (key, certificate) = (key_file.path.clone(), certificate_file.path.clone());
+        Err(TlsError::Mismatch { setting: self.settings.key, key, certificate })
+    }
+
+    /// What the peers will not like at this time, by the setting: certificates whose time is over or has not come.
+    /// Of authorities a bundle may have some that are of no use any more, as long as there are others.
+    pub(super) fn remarks(&self, now: SystemTime) -> Vec<(&'static str, String)> {
+        let read = |file: &Option<PemFile>| {
+            let file = file.as_ref()?;
+            Some((file.setting, file.path.display().to_string(), file.certificates().ok()?))
+        };
+        let mut remarks = Vec::new();
+        if let Some((setting, path, chain)) = read(&self.certificate)
+            && let Some(why) = chain.first().and_then(|own| period::out_of_time(own, now))
+        {
+            remarks.push((setting, format!("{setting}: the certificate in \"{path}\" {why}")));
+        }
+        if let Some((setting, path, authorities)) = read(&self.authorities).filter(|_| self.mode.verifies()) {
+            let whys: Option<Vec<_>> = authorities.iter().map(|one| period::out_of_time(one, now)).collect();
+            if let Some(why) = whys.and_then(|whys| whys.into_iter().next()) {
+                remarks.push((setting, format!("{setting}: every authority in \"{path}\" is out of date: one {why}")));
+            }
+        }
+        remarks
     }
 
     /// As [`Self::identity`], where we can't do without.

@@ -7,8 +7,10 @@ mod connect;
 mod end_point;
 mod error;
 mod files;
+mod inspect;
 mod legacy;
 mod names;
+mod period;
 mod slot;
 mod stream;
 mod verify;
@@ -16,6 +18,7 @@ mod verify;
 pub use accept::AcceptTls;
 pub use connect::ConnectTls;
 pub use error::{HandshakeError, TlsError};
+pub use inspect::{Inspection, inspect_clients, inspect_servers};
 pub use slot::{Prepared, Reloaded, TlsSlot};
 pub use stream::TlsStream;
 

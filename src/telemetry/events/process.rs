@@ -26,8 +26,8 @@ pub fn listening(address: &dyn Display) {
 }
 
 /// No client can be taken for want of files or memory; those who come wait in the kernel's backlog.
-pub fn accept_starved(error: &dyn Display) {
-    warn!("can't accept clients: {error}");
+pub fn accept_starved(address: &dyn Display, error: &dyn Display) {
+    warn!("can't accept clients on {address}, who wait until it is possible again: {error}");
 }
 
 /// /metrics is served no more.
@@ -56,14 +56,20 @@ pub fn running_as_root() {
 }
 
 /// How many file descriptors the process may open, and how many its settings can need.
-pub fn descriptor_limit(limit: u64, needed: u64) {
+pub fn descriptor_limit(limit: u64, max_client_conn: u32, needed: u64) {
     // A gauge is a floating-point number; limits are far below 2^53.
     #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
     metrics::gauge!(MAX_FDS.name).set(limit as f64);
     if limit < needed {
-        warn!(limit, needed, "too few file descriptors for max_client_conn and the pools: raise the limit (ulimit -n)");
+        warn!(
+            limit,
+            max_client_conn,
+            needed,
+            "too few file descriptors for max_client_conn and the pools: raise the limit (LimitNOFILE of systemd, \
+             ulimit -n), or lower the settings"
+        );
     } else {
-        info!(limit, needed, "file descriptors");
+        info!(limit, max_client_conn, needed, "file descriptors");
     }
 }
 

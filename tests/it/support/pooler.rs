@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -20,12 +21,20 @@ pub(crate) struct PoolerConfig {
     settings: Vec<(String, String)>,
     sections: String,
     users: Vec<(String, String)>,
+    before: String,
+    owner: Option<u32>,
 }
 
 impl PoolerConfig {
     /// Transaction pooling, SCRAM, the user `app` of the shared cluster, and `admin` for the console.
     pub(crate) fn new() -> Self {
-        let config = Self { settings: Vec::new(), sections: String::new(), users: Vec::new() };
+        let config = Self {
+            settings: Vec::new(),
+            sections: String::new(),
+            users: Vec::new(),
+            before: String::new(),
+            owner: None,
+        };
         config
             .set("listen_addr", "\"127.0.0.1\"")
             .set("pool_mode", "\"transaction\"")
@@ -62,6 +71,41 @@ impl PoolerConfig {
         self
     }
 
+    /// What a shell runs before it becomes the pooler, such as `ulimit`.
+    pub(crate) fn before(mut self, command: &str) -> Self {
+        command.clone_into(&mut self.before);
+        self
+    }
+
+    /// Files and directory belong to the user with this id.
+    pub(crate) fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
+        self
+    }
+
+    /// Starts a pooler that can't start, on this port, and returns what it says.
+    #[track_caller]
+    pub(crate) fn fails(&self, port: u16) -> String {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let log = dir.path().join("log");
+        let config = self.write(dir.path(), port);
+        let mut process = self.spawn(&config, &log);
+        let begun = Instant::now();
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        loop {
+            match process.try_wait().expect("our own child") {
+                Some(status) if status.success() => panic!("it started, and left:\n{}", said()),
+                Some(_) => return said(),
+                None if begun.elapsed() > START_LIMIT => {
+                    let _ = process.kill();
+                    let _ = process.wait();
+                    panic!("it started:\n{}", said());
+                }
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
     /// Starts a pooler on it and waits until it accepts.
     #[track_caller]
     pub(crate) fn start(&self) -> Pooler {
@@ -70,7 +114,7 @@ impl PoolerConfig {
         for _ in 0..PORT_TRIES {
             let port = PortClaim::anywhere().expect("a free port");
             let config = self.write(dir.path(), port.number());
-            let process = Pooler::spawn(&config, &log);
+            let process = self.spawn(&config, &log);
             let mut pooler = Pooler { process, port, log: log.clone(), config, dir: None };
             if pooler.accepts() {
                 pooler.dir = Some(dir);
@@ -82,16 +126,40 @@ impl PoolerConfig {
         panic!("no port was free in {PORT_TRIES} tries");
     }
 
+    fn spawn(&self, config: &Path, log: &Path) -> Child {
+        let log = File::create(log).expect("a file of our own");
+        let program = env!("CARGO_BIN_EXE_pglifeguard");
+        let mut command = Command::new(if self.before.is_empty() { program } else { "/bin/sh" });
+        if !self.before.is_empty() {
+            command.args(["-c", &format!("{}\nexec \"$0\" \"$@\"", self.before), program]);
+        }
+        command
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file descriptor"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary has just been built")
+    }
+
     fn write(&self, dir: &Path, port: u16) -> PathBuf {
         let users: String = self.users.iter().map(|(name, secret)| format!("\"{name}\" \"{secret}\"\n")).collect();
         fs::write(dir.join("userlist.txt"), users).expect("a file of our own");
-        let mut text = format!("[pooler]\nlisten_port = {port}\nunix_socket_dir = \"{}\"\n", dir.display());
+        let mut text = format!("[pooler]\nlisten_port = {port}\n");
+        if !self.settings.iter().any(|(key, _)| key == "unix_socket_dir") {
+            let _ = writeln!(text, "unix_socket_dir = \"{}\"", dir.display());
+        }
         for (key, value) in &self.settings {
             let _ = writeln!(text, "{key} = {value}");
         }
         text += &self.sections;
         let config = dir.join("pooler.toml");
         fs::write(&config, text).expect("a file of our own");
+        if self.owner.is_some() {
+            for path in [dir, &config, &dir.join("userlist.txt")] {
+                chown(path, self.owner, None).expect("only root can do this");
+            }
+        }
         config
     }
 }
@@ -109,17 +177,6 @@ pub(crate) struct Pooler {
 }
 
 impl Pooler {
-    fn spawn(config: &PathBuf, log: &PathBuf) -> Child {
-        let log = File::create(log).expect("a file of our own");
-        Command::new(env!("CARGO_BIN_EXE_pglifeguard"))
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file descriptor"))
-            .stderr(log)
-            .spawn()
-            .expect("the binary has just been built")
-    }
-
     /// Whether it came to accept connections; `false` when it ended instead.
     fn accepts(&mut self) -> bool {
         let begun = Instant::now();
@@ -207,6 +264,14 @@ impl Pooler {
     fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Ends it without a chance to tidy up (`kill -9`), and starts it again where it was.
+    #[track_caller]
+    pub(crate) fn crash_and_start_again(&mut self, config: &PoolerConfig) {
+        self.kill();
+        self.process = config.spawn(&self.config, &self.log);
+        assert!(self.accepts(), "the pooler did not start:\n{}", self.log());
     }
 
     /// SIGINT: it lets running transactions end, and goes.

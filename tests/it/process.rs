@@ -1,0 +1,177 @@
+//! The process: open files, the Unix socket, the user it runs as, the pid file, and starts that can't be.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+
+use rustix::process::{Signal, geteuid};
+
+use crate::support::pooler::Pooler;
+use crate::support::programs::{psql, run};
+use crate::support::raw::{self, Raw};
+use crate::support::{Database, PoolerConfig, Session, eventually};
+
+/// A line of a file below `/proc/PID`, behind its label.
+fn proc(pooler: &Pooler, file: &str, label: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/{file}", pooler.pid())).expect("it is running");
+    let line = text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("{label} in {text}"));
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn socket(pooler: &Pooler) -> PathBuf {
+    pooler.directory().join(format!(".s.PGSQL.{}", pooler.port()))
+}
+
+/// A port that is of no consequence: what fails before it listens.
+const ANY_PORT: u16 = 1;
+
+#[test]
+fn the_limit_on_files_is_raised_and_compared_with_what_is_needed() {
+    let database = Database::create("files");
+    let config = PoolerConfig::new().database("app", &database);
+    let enough = config.clone().before("ulimit -Sn 128 && ulimit -Hn 4000").start();
+    assert_eq!(proc(&enough, "limits", "Max open files"), "4000 4000 files");
+    // A client each, 25 servers for each of the two users, and a few for the rest.
+    let log = enough.log();
+    assert!(log.contains("file descriptors limit=4000 max_client_conn=1000 needed=1114"), "{log}");
+    assert!(!log.contains("WARNING too few"), "{log}");
+    let short = config.before("ulimit -n 500").start();
+    let log = short.log();
+    assert!(log.contains("WARNING too few file descriptors for max_client_conn and the pools"), "{log}");
+    assert!(log.contains("limit=500 max_client_conn=1000 needed=1114"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn out_of_files_clients_wait_and_are_served_when_some_are_free() {
+    let database = Database::create("out_of_files");
+    let pooler = PoolerConfig::new().database("app", &database).before("ulimit -n 64").start();
+    let served = Session::connect(&pooler.app_dsn("app")).await;
+    let mut crowd: Vec<_> = (0..80).map(|_| Raw::tcp(pooler.port())).collect();
+    eventually("it to be short of files", async || pooler.log().contains("can't accept clients on 127.0.0.1")).await;
+    assert_eq!(served.value("SELECT 1").await, "1", "who is in is served as before");
+    crowd.last_mut().expect("eighty").send(&raw::packet(raw::SSL_REQUEST, b""));
+    let mut last = crowd.pop().expect("eighty");
+    crowd.truncate(10);
+    assert_eq!(last.bytes(1), b"N", "who waited is served");
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    assert_eq!(client.value("SELECT 2").await, "2");
+    let complaints = pooler.log().matches("can't accept clients").count();
+    assert!(complaints < 20, "it complained {complaints} times");
+}
+
+#[test]
+fn the_unix_socket_is_made_used_and_removed() {
+    let database = Database::create("unix_socket");
+    let mut pooler = PoolerConfig::new()
+        .database("app", &database)
+        .set("unix_socket_mode", "\"0750\"")
+        .set("listen_addr", "[\"127.0.0.1\"]")
+        .start();
+    let path = socket(&pooler);
+    let file = fs::symlink_metadata(&path).expect("it is there");
+    assert!(file.file_type().is_socket());
+    assert_eq!(file.permissions().mode() & 0o777, 0o750);
+    let dsn = format!("{} password=app", pooler.socket_dsn("app", "app"));
+    assert_eq!(run(psql(&dsn).args(["-At", "-c", "SELECT current_user"])), "app\n");
+    let clients = run(psql(&pooler.socket_dsn("pgbouncer", "pgbouncer")).args(["-At", "-c", "SHOW CLIENTS"]));
+    assert!(clients.contains("|unix|"), "{clients}");
+    pooler.signal(Signal::TERM);
+    assert!(pooler.wait().success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_a_dead_process_left_is_replaced_and_a_living_one_is_left_alone() {
+    let database = Database::create("stale_files");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pid_file = dir.path().join("pid");
+    let base = PoolerConfig::new().database("app", &database);
+    let config = base.clone().set("pidfile", &format!("\"{}\"", pid_file.display()));
+    let mut pooler = config.start();
+    let path = socket(&pooler);
+
+    // On the socket only, so that nothing else can be in the way.
+    let beside = base.clone().set("listen_addr", "[]");
+    let beside = beside.set("unix_socket_dir", &format!("\"{}\"", pooler.directory().display()));
+    let said = beside.fails(pooler.port());
+    assert!(said.contains(&format!("unix socket is in use, cannot continue: {}", path.display())), "{said}");
+    let said = config.fails(pooler.port());
+    let named = format!("pidfile {}: process {}, which it names, is running", pid_file.display(), pooler.pid());
+    assert!(said.contains(&named), "{said}");
+    let said = base.fails(pooler.port());
+    assert!(said.contains(&format!("cannot listen on 127.0.0.1:{}", pooler.port())), "{said}");
+    assert!(said.contains("is another pooler running there?"), "{said}");
+    assert_eq!(fs::read_to_string(&pid_file).expect("it is left alone").trim(), pooler.pid().to_string());
+    assert!(path.exists(), "it too");
+
+    pooler.crash_and_start_again(&config);
+    assert_eq!(fs::read_to_string(&pid_file).expect("it is there").trim(), pooler.pid().to_string());
+    let dsn = format!("{} password=app", pooler.socket_dsn("app", "app"));
+    assert_eq!(run(psql(&dsn).args(["-At", "-c", "SELECT 1"])), "1\n");
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_the_name_of_the_setting() {
+    for (key, value, words) in [
+        ("user", "\"no such user\"", "user: there is no user \"no such user\""),
+        ("pidfile", "\"/nowhere/pid\"", "cannot write pidfile /nowhere/pid: No such file"),
+        ("logfile", "\"/nowhere/log\"", "cannot open logfile \"/nowhere/log\": No such file"),
+        ("unix_socket_dir", "\"/nowhere\"", "cannot listen on unix socket /nowhere/.s.PGSQL."),
+        ("unix_socket_group", "\"no such group\"", "unix_socket_group: there is no group \"no such group\""),
+        ("auth_type", "\"peer\"", "auth_type: expected trust, plain, md5 or scram-sha-256, not \"peer\""),
+    ] {
+        let said = PoolerConfig::new().set("listen_addr", "[]").set(key, value).fails(ANY_PORT);
+        assert!(said.contains(words), "{key}: {said}");
+    }
+}
+
+/// The user that has no rights, and its group.
+fn nobody() -> (u32, u32) {
+    let text = fs::read_to_string("/etc/passwd").expect("every system has it");
+    let line = text.lines().find(|line| line.starts_with("nobody:")).expect("every system has nobody");
+    let mut ids = line.split(':').skip(2).map(|id| id.parse().expect("a number"));
+    (ids.next().expect("a user"), ids.next().expect("a group"))
+}
+
+/// Only root can start a process that becomes another's; for others there is nothing to test.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn started_as_root_it_becomes_its_user_and_can_still_reload() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let database = Database::create("becomes");
+    let (uid, gid) = nobody();
+    let roots = tempfile::tempdir().expect("a temporary directory");
+    let own = tempfile::tempdir().expect("a temporary directory");
+    fs::set_permissions(roots.path(), fs::Permissions::from_mode(0o755)).expect("our own");
+    chown(own.path(), Some(uid), None).expect("root can");
+    for (dir, removed) in [(own.path(), true), (roots.path(), false)] {
+        let pid_file = dir.join("pid");
+        let config = PoolerConfig::new().database("app", &database).owner(uid).set("user", "\"nobody\"");
+        let config = config.set("pidfile", &format!("\"{}\"", pid_file.display()));
+        let mut pooler = config.start();
+        assert_eq!(proc(&pooler, "status", "Uid:"), [uid; 4].map(|id| id.to_string()).join(" "));
+        assert_eq!(proc(&pooler, "status", "Gid:"), [gid; 4].map(|id| id.to_string()).join(" "));
+        assert_eq!(proc(&pooler, "status", "Groups:"), gid.to_string());
+        assert_eq!(proc(&pooler, "status", "CapEff:"), "0".repeat(16));
+        for thread in fs::read_dir(format!("/proc/{}/task", pooler.pid())).expect("it is running") {
+            assert_eq!(thread.expect("it is running").metadata().expect("it is running").uid(), uid);
+        }
+        assert_eq!(fs::metadata(&pid_file).expect("it is there").uid(), uid);
+        assert_eq!(fs::symlink_metadata(socket(&pooler)).expect("it is there").uid(), uid);
+        assert!(!pooler.log().contains("running as root"), "{}", pooler.log());
+
+        pooler.reconfigure(&config.user("late", "late"));
+        pooler.signal(Signal::HUP);
+        eventually("the reload", async || pooler.log().contains("configuration reloaded")).await;
+        // A user of the pooler's that PostgreSQL does not know gets as far as PostgreSQL.
+        let (code, text) = Session::refusal(Session::try_connect(&pooler.dsn("late", "late", "app")).await);
+        assert_eq!((code.as_str(), text.contains("\"late\"")), ("28P01", true), "{text}");
+
+        pooler.signal(Signal::TERM);
+        assert!(pooler.wait().success());
+        assert_eq!(pid_file.exists(), !removed);
+        // In a directory that is not its own it can't be removed, but it names nobody.
+        assert!(removed || fs::read_to_string(&pid_file).expect("it is there").is_empty());
+    }
+}
