@@ -2,6 +2,7 @@
 //!
 //! Each check runs against PostgreSQL itself first: if that fails, the check is wrong, not the pooler.
 
+mod deadpool;
 mod pgbench;
 mod psql;
 mod tokio_postgres;
