@@ -7,8 +7,7 @@
 
 run:
 	scripts/setup run
-	cargo build --release --locked
-	target/release/pglifeguard demo
+	cargo run --release --locked -- demo
 
 # The corpora of the fuzz targets are replayed by ordinary tests.
 test:

@@ -23,7 +23,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Takes clients until `open` says no more, then closes the listener.
 pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: watch::Receiver<bool>) {
-    let mut complained: Option<Instant> = None;
+    let mut complaints = Complaints::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -42,14 +42,27 @@ pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: wat
                 }
                 tokio::spawn(serve(Arc::clone(&pooler), stream, peer, counted));
             }
-            // A listener that is short of files for long tries ten times a second.
-            Connection::Starved(error) => {
-                if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-                    complained = Some(Instant::now());
-                    events::accept_starved(&listener, &error);
-                }
+            Connection::Starved(error) if complaints.is_due(Instant::now()) => {
+                events::accept_starved(&listener, &error)
             }
+            Connection::Starved(_) => {}
         }
+    }
+}
+
+/// A listener that is short of files tries ten times a second; a line in the log for each would bury the others.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.last.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY);
+        if due {
+            self.last = Some(now);
+        }
+        due
     }
 }
 
@@ -100,5 +113,12 @@ mod tests {
         let (task, session) = (size(serve), size_of::<Session>());
         assert!(task <= 256, "its task takes {task} bytes");
         assert!(session <= 384, "its session takes {session} bytes");
+    }
+
+    #[test]
+    fn of_a_long_shortage_little_is_said() {
+        let (mut complaints, begun) = (Complaints::default(), Instant::now());
+        let due: Vec<_> = (0..250).filter(|n| complaints.is_due(begun + Duration::from_millis(100 * n))).collect();
+        assert_eq!(due, [0, 100, 200]);
     }
 }

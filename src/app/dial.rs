@@ -80,7 +80,9 @@ impl Dialer {
 /// What the pool makes of a failed login: a server that answered has refused, all else may pass.
 fn refusal(failure: LoginFailure) -> DialError {
     match failure {
-        LoginFailure::Unreachable { .. } | LoginFailure::Closed => DialError::Unreachable { text: failure.reason() },
+        // PgBouncer's words first: people and scripts know them. What exactly happened is nowhere else to be read.
+        LoginFailure::Unreachable { reason, detail } => DialError::Unreachable { text: format!("{reason}: {detail}") },
+        LoginFailure::Closed => DialError::Unreachable { text: failure.reason() },
         _ => DialError::Refused { reply: Box::new(failure.reply()), retry: failure.is_temporary() },
     }
 }

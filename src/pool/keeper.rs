@@ -215,9 +215,10 @@ fn caps(settings: &PoolSettings) -> Caps {
 async fn log_in(login: Login, dialing: Dialing, connect_query: Option<String>, settings: Arc<PoolSettings>) {
     let limit = settings.server_connect_timeout;
     let dialed = match limit {
-        Some(limit) => timeout(limit, dialing)
-            .await
-            .unwrap_or_else(|_| Err(DialError::Unreachable { text: "connect timeout".into() })),
+        Some(limit) => timeout(limit, dialing).await.unwrap_or_else(|_| {
+            let text = format!("connect timeout: {} did not finish the login in time", login.endpoint);
+            Err(DialError::Unreachable { text })
+        }),
         None => dialing.await,
     };
     match dialed {

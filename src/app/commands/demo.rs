@@ -75,7 +75,11 @@ async fn start_cluster<E>(
     clock: Clock,
     stop: &mut StopSignals,
 ) -> Result<Option<Cluster>, DemoError<E>> {
-    clock.say(&format!("starting a throw-away primary and {} standbys", args.standbys));
+    let standbys = match args.standbys {
+        1 => "1 standby".to_owned(),
+        n => format!("{n} standbys"),
+    };
+    clock.say(&format!("starting a throw-away primary and {standbys}"));
     let interrupted = Arc::new(AtomicBool::new(false));
     let mut starting = spawn_cluster(args, clock, Arc::clone(&interrupted));
     let started = tokio::select! {

@@ -38,6 +38,11 @@ pub fn login_succeeded(database: &str, user: &str, tls: bool, client: &dyn Displ
 /// A login was refused. `wants` is the user and the database, where the client came to say so.
 pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, client: &dyn Display) {
     count_by(LOGIN_REFUSALS, "reason", reason.as_str());
+    if reason == LoginRefusal::ClientLeft && wants.is_none() {
+        // Somebody looked whether the port is open: load balancers do that all the time.
+        debug!(target: CONNECTIONS, %client, "client left without a word");
+        return;
+    }
     let (user, db) = wants.unwrap_or(("(nouser)", "(nodb)"));
     info!(target: CONNECTIONS, reason = reason.as_str(), db, user, %client, "login refused");
 }

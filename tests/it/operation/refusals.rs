@@ -134,7 +134,9 @@ async fn who_waits_in_vain_for_a_server_that_is_down_is_told_why() {
     let error = unlucky.batch_execute("SELECT 1").await.expect_err("there is no server");
     let error = error.as_db_error().expect("a server's error");
     assert_eq!((error.code().code(), error.message()), ("57014", "query_wait_timeout"));
-    assert!(error.detail().is_some_and(|detail| detail.contains("connect failed")), "{:?}", error.detail());
+    let exactly = format!("connect failed: could not connect to 127.0.0.1:{}: connection refused", line.port());
+    assert!(error.detail().is_some_and(|detail| detail.contains(&exactly)), "{:?}", error.detail());
+    assert!(pooler.log().contains(&format!("server login failed: {exactly}")), "{}", pooler.log());
     line.mend();
     eventually("the server to be found again", async || {
         let client = Session::connect(&pooler.app_dsn("app")).await;
