@@ -145,11 +145,7 @@ pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
 
 async fn listeners(config: &Config) -> Result<(Vec<Listener>, Option<Listener>), StartError> {
     let pooler = &config.pooler;
-    let mut tcp = Vec::new();
-    for host in &pooler.listen_addr {
-        let options = pooler.tcp.options();
-        tcp.extend(Listener::tcp(host, pooler.listen_port, pooler.listen_backlog, &options).await?);
-    }
+    // TCP last: whoever is answered there finds the rest as well.
     let unix = match &pooler.unix_socket_dir {
         None => None,
         Some(dir) => Some(Listener::unix(&UnixOptions {
@@ -160,6 +156,11 @@ async fn listeners(config: &Config) -> Result<(Vec<Listener>, Option<Listener>),
             backlog: pooler.listen_backlog,
         })?),
     };
+    let mut tcp = Vec::new();
+    for host in &pooler.listen_addr {
+        let options = pooler.tcp.options();
+        tcp.extend(Listener::tcp(host, pooler.listen_port, pooler.listen_backlog, &options).await?);
+    }
     Ok((tcp, unix))
 }
 

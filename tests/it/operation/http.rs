@@ -45,18 +45,21 @@ async fn metrics_tell_what_the_console_tells() {
     }
     assert!(busy.batch_execute("SELECT 1/0").await.is_err());
     assert!(Session::try_connect(&pooler.dsn("app", "wrong", "app")).await.is_err());
+    let page = || {
+        let (status, body) = get(port.number(), "/metrics");
+        assert!(status.contains("200"), "{status}");
+        body
+    };
+    // A client has its answer before it is counted. What it asks at once may keep the server, and the count, from the
+    // pool until its transaction ends.
+    eventually("everything to be counted", async || {
+        value(&page(), "pgbouncer_stats_totals_queries_pooled_total{database=\"app\"}") >= 6.0
+    })
+    .await;
     busy.batch_execute("BEGIN").await.expect("the only server");
     let waiting = tokio::spawn(async move { waiter.value("SELECT 1").await });
     eventually("the waiter", async || pool(&console, "app", "cl_waiting").await == 1).await;
-    let mut page = String::new();
-    // A client has its answer before it is counted: its last error is the last to come.
-    eventually("everything to be counted", async || {
-        let (status, body) = get(port.number(), "/metrics");
-        assert!(status.contains("200"), "{status}");
-        page = body;
-        value(&page, "pgbouncer_stats_totals_queries_pooled_total{database=\"app\"}") >= 6.0
-    })
-    .await;
+    let page = page();
     let of = |name: &str| value(&page, &format!("{name}{{database=\"app\",user=\"app\"}}"));
     assert_eq!(of("pgbouncer_pools_client_waiting_connections"), 1.0);
     assert_eq!(of("pgbouncer_pools_server_active_connections"), 1.0);
