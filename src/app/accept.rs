@@ -38,7 +38,7 @@ pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: wat
                 // Before anybody can see that there is nobody left to wait for.
                 let mut counted = Counted::new(&pooler.context.clients);
                 if pooler.context.draining.load(Ordering::Relaxed) {
-                    counted.stand_apart();
+                    counted.stand_apart(&pooler.context.clients);
                 }
                 tokio::spawn(serve(Arc::clone(&pooler), stream, peer, counted));
             }

@@ -27,7 +27,7 @@ use crate::net::dns::{Dns, DnsTtl};
 use crate::net::listen::{ListenError, Listener, UnixOptions};
 use crate::net::tls::{TlsError, TlsSlot};
 use crate::pool::Pools;
-use crate::session::context::{Context, Interner, Verifiers, prepare_verifiers};
+use crate::session::context::{Clients, Context, Interner, Verifiers, prepare_verifiers};
 use crate::session::registry::{Order, Registry};
 use crate::session::relay::table::Table;
 use crate::telemetry::events::process as events;
@@ -188,7 +188,7 @@ fn build(
         tls: TlsSlot::for_clients(&config.client_tls.options())?,
         canceller: Arc::new(canceller(Arc::clone(&dialer), move || limits.load().pooler.cancel_wait_timeout)),
         ids,
-        clients: Arc::default(),
+        clients: Clients::default(),
         settings: Interner::default(),
         verifiers: Verifiers::default(),
         process_secret,

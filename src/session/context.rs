@@ -41,7 +41,7 @@ pub struct Context {
     /// Numbers of clients and servers.
     pub ids: Arc<AtomicU64>,
     /// Clients connected, logged in or not.
-    pub clients: Arc<Clients>,
+    pub clients: Clients,
     /// Equal settings of clients, one allocation each.
     pub settings: Interner,
     /// SCRAM verifiers of users whose plain password is stored.
@@ -79,76 +79,65 @@ pub fn prepare_verifiers(context: &Arc<Context>, config: &Arc<Config>) {
 #[derive(Debug, Default)]
 pub struct Clients {
     /// Those for whom a shutdown that waits for clients waits, whether they have logged in yet or not.
-    served: AtomicU32,
+    served: Arc<Group>,
     /// The others: consoles, and who came when the pooler was ending already.
-    apart: AtomicU32,
-    none_served: Notify,
+    apart: Arc<Group>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    count: AtomicU32,
+    emptied: Notify,
 }
 
 impl Clients {
     /// How many there are.
     pub fn total(&self) -> u32 {
-        self.served.load(Ordering::Relaxed) + self.apart.load(Ordering::Relaxed)
+        self.served.count.load(Ordering::Relaxed) + self.apart.count.load(Ordering::Relaxed)
     }
 
     /// Ends when nobody is left but consoles, and those who came too late to be served.
     pub async fn left(&self) {
         loop {
-            let none_served = self.none_served.notified();
-            if self.served.load(Ordering::Relaxed) == 0 {
+            let emptied = self.served.emptied.notified();
+            if self.served.count.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            none_served.await;
-        }
-    }
-
-    fn leave_the_served(&self) {
-        if self.served.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.none_served.notify_waiters();
+            emptied.await;
         }
     }
 }
 
 /// A client's place among those connected.
 #[derive(Debug)]
-pub struct Counted {
-    clients: Arc<Clients>,
-    apart: bool,
-}
+pub struct Counted(Arc<Group>);
 
 impl Counted {
     /// Counts one more.
-    pub fn new(clients: &Arc<Clients>) -> Self {
-        clients.served.fetch_add(1, Ordering::Relaxed);
-        Self { clients: Arc::clone(clients), apart: false }
+    pub fn new(clients: &Clients) -> Self {
+        Self::among(&clients.served)
     }
 
     /// No shutdown is to wait for this one.
-    pub fn stand_apart(&mut self) {
-        if !self.apart {
-            self.apart = true;
-            self.clients.apart.fetch_add(1, Ordering::Relaxed);
-            self.clients.leave_the_served();
-        }
+    pub fn stand_apart(&mut self, clients: &Clients) {
+        *self = Self::among(&clients.apart);
     }
 
     /// Whether no shutdown waits for it.
-    pub fn is_apart(&self) -> bool {
-        self.apart
+    pub fn is_apart(&self, clients: &Clients) -> bool {
+        Arc::ptr_eq(&self.0, &clients.apart)
     }
 
-    /// How many there are, this one included.
-    pub fn total(&self) -> u32 {
-        self.clients.total()
+    fn among(group: &Arc<Group>) -> Self {
+        group.count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(group))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if self.apart {
-            self.clients.apart.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            self.clients.leave_the_served();
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.emptied.notify_waiters();
         }
     }
 }

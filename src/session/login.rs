@@ -152,15 +152,14 @@ fn admit(
     if console {
         return Ok(());
     }
-    if counted.is_apart() || context.pools.is_ending() {
+    if counted.is_apart(&context.clients) || context.pools.is_ending() {
         let reply = ErrorReply::fatal(SqlState::CANNOT_CONNECT_NOW, "pooler is shutting down");
         return Err(Refused::with(LoginRefusal::ShuttingDown, reply));
     }
-    if counted.total() > config.pooler.max_client_conn {
-        let reply =
-            ErrorReply::fatal(SqlState::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)").hint(
-                format!("{} clients are connected, which is the limit that max_client_conn sets.", counted.total() - 1),
-            );
+    let clients = context.clients.total();
+    if clients > config.pooler.max_client_conn {
+        let reply = ErrorReply::fatal(SqlState::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)")
+            .hint(format!("{} clients are connected, which is the limit that max_client_conn sets.", clients - 1));
         return Err(Refused::with(LoginRefusal::MaxClientConn, reply));
     }
     Ok(())
@@ -181,7 +180,7 @@ fn open_console(
     mut counted: Counted,
     mut bytes: BytesMut,
 ) -> Result<Accepted, Refused> {
-    counted.stand_apart();
+    counted.stand_apart(&context.clients);
     let Some(stream) = incoming.stream.take() else { return Err(Refused::silent(LoginRefusal::ClientLeft)) };
     let user: Arc<str> = user.into();
     let identity = ConsoleIdentity {
