@@ -25,6 +25,7 @@ pub fn run(data: &[u8]) {
             12 => world.server_sends(input.chunk(), usize::MAX),
             13 if !world.has_server => world.relay.refuse_next(),
             13 => {}
+            14 if world.has_server && input.byte() < 128 => world.server_is_lost(),
             14 => world.another_client(),
             _ => world.client_vanishes(),
         }
@@ -264,7 +265,9 @@ impl World {
         self.slot.kept.extend_from_slice(&bytes[..most.min(bytes.len())]);
         let kept = std::mem::take(&mut self.slot.kept);
         self.steps.clear();
-        let Ok(heard) = self.relay.from_server(&mut self.slot.attached(), &kept, &mut self.steps) else {
+        let heard = self.relay.from_server(&mut self.slot.attached(), &kept, &mut self.steps);
+        let Ok(heard) = heard else {
+            self.tell(&self.steps.to_client.concat(&kept));
             return self.server_is_lost();
         };
         self.slot.kept = kept[heard.consumed..].to_vec();
@@ -287,9 +290,20 @@ impl World {
         }
     }
 
+    /// The client goes on without it where it can.
     fn server_is_lost(&mut self) {
+        self.steps.clear();
+        let aftermath = (!self.leaving).then(|| self.relay.lose(&mut self.slot.attached(), "Lost.", &mut self.steps));
+        let to_client = self.steps.to_client.concat(&[]);
+        assert!(self.steps.to_server.is_empty(), "bytes for a server that is lost");
         self.slot = Slot::new(self.prepared_max);
-        self.another_client();
+        if !matches!(aftermath, Some(Some(_))) {
+            return self.another_client();
+        }
+        assert!(self.told.is_empty(), "the client has the front of an answer");
+        self.tell(&to_client);
+        self.has_server = false;
+        self.feed();
     }
 
     /// The server is brought to rest, or closed where the client left in the middle of a message.

@@ -99,19 +99,24 @@ impl Farewell<'_> {
         self.shared.register(cx.waker());
         self.obey()?;
         loop {
-            self.active.drain(cx)?;
+            self.active.drain(cx);
+            self.can_write()?;
             self.steps.clear();
             let work = &mut self.active.work;
             if toward_rest(&mut work.exchange, &mut self.steps) && work.held.is_empty() && !self.active.wants_write() {
                 return Poll::Ready(Ok(()));
             }
             if !self.steps.to_server.is_empty() {
-                self.active.write(cx, &self.steps.to_server, &[])?;
+                self.active.write(cx, &self.steps.to_server, &[]);
                 continue;
             }
             self.poll_cancel(cx);
             ready!(self.poll_hear(cx))?;
         }
+    }
+
+    fn can_write(&self) -> io::Result<()> {
+        if self.active.work.unwritable { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -131,7 +136,7 @@ impl Farewell<'_> {
         self.steps.clear();
         let heard =
             self.relay.from_server(&mut self.active.attached(), held, &mut self.steps).map_err(io::Error::other)?;
-        self.active.write(cx, &self.steps.to_server, held)?;
+        self.active.write(cx, &self.steps.to_server, held);
         held.advance(heard.consumed);
         if self.active.work.exchange.pipeline.is_empty() {
             // What comes now is ours.

@@ -110,6 +110,18 @@ labels! {
         Failed = "failed",
     }
 
+    /// What a server that was lost while a client had it meant for the client.
+    ServerLoss {
+        /// Nothing: the client had asked for nothing.
+        Unnoticed = "unnoticed",
+        /// Errors, outside of a transaction block.
+        Error = "error",
+        /// A failed transaction block.
+        FailedTransaction = "failed_transaction",
+        /// The end of its connection.
+        Disconnected = "disconnected",
+    }
+
     /// Whether something came about.
     Outcome {
         /// It did.

@@ -65,6 +65,8 @@ metrics! {
     ERRORS_SENT: Counter = "pglifeguard_errors_sent_total";
     /// Errors that PostgreSQL sent to clients through the pooler, by class of SQLSTATE.
     SERVER_ERRORS: Counter = "pglifeguard_server_errors_total";
+    /// Servers that were lost while a client had them, by what that meant for the client.
+    SERVERS_LOST: Counter = "pglifeguard_servers_lost_total";
     /// Cancel requests, by what became of them.
     CANCEL_REQUESTS: Counter = "pglifeguard_cancel_requests_total";
     /// Packets that broke the protocol and cost their connection.

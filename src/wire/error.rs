@@ -31,6 +31,8 @@ impl SqlState {
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
     /// invalid_catalog_name
     pub const NO_SUCH_DATABASE: Self = Self(*b"3D000");
+    /// duplicate_cursor
+    pub const DUPLICATE_CURSOR: Self = Self(*b"42P03");
     /// duplicate_prepared_statement
     pub const DUPLICATE_STATEMENT: Self = Self(*b"42P05");
     /// undefined_object

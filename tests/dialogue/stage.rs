@@ -219,7 +219,7 @@ impl Stage {
                 slot.kept = input[heard.consumed..].to_vec();
                 self.write(&input);
                 if heard.fatal {
-                    self.note("the server ends".to_owned());
+                    self.lose("the server ends".to_owned());
                 } else {
                     self.give_back();
                     if self.me().stalled {
@@ -227,7 +227,27 @@ impl Stage {
                     }
                 }
             }
-            Err(error) => self.note(format!("the server is lost: {error}")),
+            Err(error) => {
+                self.write(&input);
+                self.lose(format!("the server is lost: {error}"));
+            }
+        }
+    }
+
+    /// The client goes on without its server, where it can.
+    fn lose(&mut self, note: String) {
+        self.note(note);
+        let Some(server) = self.me().server else { return };
+        let mut slot = self.slots.remove(&server).expect("it is there");
+        let client = self.clients.get_mut(&self.client).expect("it is there");
+        self.steps.clear();
+        let goes_on = client.relay.lose(&mut slot.attached(), "Lost.", &mut self.steps).is_some();
+        client.server = None;
+        self.write(&[]);
+        if goes_on {
+            self.feed();
+        } else {
+            self.note("the client is disconnected".to_owned());
         }
     }
 

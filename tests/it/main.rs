@@ -8,6 +8,7 @@ mod departures;
 mod drivers;
 mod hostile;
 mod logins;
+mod lost_servers;
 mod operation;
 mod process;
 mod server_connect;

@@ -50,6 +50,8 @@ pub struct Work {
     pub cancels: OnTheirWay,
     /// The server has said good-bye by a FATAL error, which the client has read.
     pub told: bool,
+    /// Its socket takes no more. What it has said before is read still; then it is lost.
+    pub unwritable: bool,
 }
 
 impl Work {
@@ -65,6 +67,7 @@ impl Work {
         self.query_since = None;
         self.cancels = OnTheirWay::default();
         self.told = false;
+        self.unwritable = false;
     }
 }
 
@@ -107,28 +110,26 @@ impl Active {
 
     /// Whether bytes wait for the server's socket.
     pub fn wants_write(&self) -> bool {
-        !self.work.to_server.is_empty() || self.lease.stream.wants_flush()
+        !self.work.unwritable && (!self.work.to_server.is_empty() || self.lease.stream.wants_flush())
     }
 
-    /// Writes what the relay wants written.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub fn write(&mut self, cx: &mut Context<'_>, out: &Out, input: &[u8]) -> io::Result<()> {
-        write_out(&mut self.lease.stream, cx, out, input, &mut self.work.to_server)
+    /// Writes what the relay wants written. That the server has hung up shows when reading.
+    pub fn write(&mut self, cx: &mut Context<'_>, out: &Out, input: &[u8]) {
+        if !self.work.unwritable {
+            let written = write_out(&mut self.lease.stream, cx, out, input, &mut self.work.to_server);
+            self.work.unwritable |= written.is_err();
+        }
     }
 
     /// Writes what waits, as far as it goes.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub fn drain(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        drain(&mut self.lease.stream, cx, &mut self.work.to_server)
+    pub fn drain(&mut self, cx: &mut Context<'_>) {
+        let drained = drain(&mut self.lease.stream, cx, &mut self.work.to_server);
+        self.work.unwritable |= drained.is_err();
     }
 
     /// Whether the server may go to someone else.
     pub fn settled(&self) -> bool {
-        self.work.exchange.settled() && self.work.held.is_empty() && !self.wants_write()
+        !self.work.unwritable && self.work.exchange.settled() && self.work.held.is_empty() && !self.wants_write()
     }
 }
 

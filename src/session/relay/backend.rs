@@ -1,9 +1,8 @@
 //! What a server's bytes mean: which pass to the client, which are swallowed, what they change.
 
-use super::exchange::{AfterRun, Exchange, Gate, Run, send_probe, send_sync};
+use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::machine::{Attached, Relay};
 use super::pipeline::{How, Owed, Prepares, Status};
-use super::prepared::put_frame;
 use super::requests::write_answer;
 use super::steps::Steps;
 use crate::wire::error::{ErrorFields, SqlState};
@@ -26,16 +25,19 @@ pub struct Heard {
     pub ready: u32,
     /// SQLSTATE of the last error in it.
     pub error: Option<SqlState>,
-    /// That error was FATAL: the server is closing the connection.
+    /// That error was FATAL: the server is closing the connection. Where the client can go on without it
+    /// ([`Relay::lose`]) it has not passed, and nothing behind it is taken.
     pub fatal: bool,
 }
 
 /// What becomes of a frame.
-enum Take {
+pub(super) enum Take {
     Pass,
     Drop,
     /// Not enough of it is here.
     More,
+    /// It is the server's last.
+    End,
 }
 
 impl Relay {
@@ -52,11 +54,10 @@ impl Relay {
         let mut heard = Heard::default();
         let mut at = 0;
         loop {
-            let taken = server.exchange.run.left.min(input.len() - at);
+            let taken = server.exchange.run.take(input.len() - at);
             if server.exchange.run.forward {
                 steps.to_client.pass(at..at + taken);
             }
-            server.exchange.run.left -= taken;
             at += taken;
             heard.consumed = at;
             if server.exchange.run.left > 0 {
@@ -71,12 +72,16 @@ impl Relay {
                 Take::Pass => true,
                 Take::Drop => false,
                 Take::More => return Ok(heard),
+                Take::End => {
+                    heard.consumed = input.len();
+                    return Ok(heard);
+                }
             };
             if forward {
                 steps.to_client.pass(at..at + have.len());
             }
             at += have.len();
-            server.exchange.run = Run { left: header.total - have.len(), forward };
+            server.exchange.run = Run::new(header.total - have.len(), forward);
             if header.tag != backend::DATA_ROW {
                 give_answers(server.exchange, steps);
             }
@@ -93,7 +98,8 @@ impl Relay {
         heard: &mut Heard,
     ) -> Result<Take, FrameError> {
         let exchange = &mut *server.exchange;
-        if exchange.pipeline.in_doubt() && tells_of_request(header.tag) {
+        // The last words of a server are no answer.
+        if exchange.pipeline.in_doubt() && tells_of_request(header.tag) && header.tag != backend::ERROR {
             exchange.pipeline.drop_doubtful_front();
             give_answers(exchange, steps);
         }
@@ -142,12 +148,17 @@ impl Relay {
             backend::PARAMETER_STATUS if have.len() < header.total => more_of(header),
             backend::PARAMETER_STATUS => self.parameter(server, &have[HEADER..]),
             backend::ERROR if have.len() < header.total.min(ERROR_READ_MAX) => Ok(Take::More),
-            backend::ERROR => Ok(self.error(server, &have[HEADER..], steps, heard)),
+            backend::ERROR => self.error(server, &have[HEADER..], steps, heard),
             tag => Err(FrameError::Tag(tag)),
         }
     }
 
     fn command_complete(&mut self, server: &mut Attached<'_>, tag: &[u8]) {
+        match tag {
+            b"BEGIN\0" | b"START TRANSACTION\0" => server.exchange.block_begins(),
+            b"COMMIT\0" | b"ROLLBACK\0" | b"PREPARE TRANSACTION\0" => server.exchange.block_may_end(),
+            _ => {}
+        }
         match tag {
             b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => {
                 self.names.clear();
@@ -187,16 +198,22 @@ impl Relay {
     ) -> Result<Take, FrameError> {
         let exchange = &mut *server.exchange;
         let status = have.get(HEADER).copied().and_then(Status::from_byte);
-        let owed = exchange.pipeline.pop();
-        let (Some(status), Some(Owed::Query(_) | Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync)) =
-            (status, &owed)
+        let front = exchange.pipeline.front();
+        let (Some(status), Some(Owed::Query { .. } | Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync)) =
+            (status, front)
         else {
             return Err(FrameError::Tag(backend::READY));
         };
+        let owed = exchange.pipeline.pop();
         exchange.pipeline.status = status;
+        exchange.answered = false;
+        exchange.block = if status == Status::Idle { Block::Outside } else { Block::Inside };
         exchange.pipeline.copying_in = false;
         self.settings_after(server, status, steps);
         let exchange = &mut *server.exchange;
+        if status == Status::Idle {
+            exchange.before.clear();
+        }
         match owed {
             Some(Owed::Sync(How::Swallow)) => {
                 self.ours_ready(server);
@@ -235,90 +252,40 @@ impl Relay {
         }
     }
 
-    /// The transaction is over: settings that went with it hold now, in the server's own spelling, unless it failed.
-    fn settle(&mut self, server: &mut Attached<'_>) {
-        if server.exchange.pipeline.status != Status::Idle {
-            return;
-        }
-        let changes = std::mem::take(&mut server.exchange.changes);
-        if std::mem::take(&mut server.exchange.rolled_back) {
-            server.exchange.begun &= changes.is_empty();
-            return;
-        }
-        for change in &changes {
-            if let Some(value) = server.params.get(&change.name) {
-                self.params_changed |= self.params.set(&change.name, value);
-            }
-        }
-    }
-
-    /// By ReadyForQuery it is known why a setting of ours is what the server had before: a rollback did it,
-    /// or else the client. A rollback means for the client what it had itself.
-    fn settings_after(&mut self, server: &mut Attached<'_>, status: Status, steps: &mut Steps) {
-        let exchange = &mut *server.exchange;
-        exchange.savepoint &= status != Status::Idle;
-        if !exchange.changed {
-            return;
-        }
-        // Back to a savepoint is not back before our settings. (Nor is a chained transaction told from that.)
-        let undone = exchange.rolled_back && !exchange.savepoint;
-        for change in &exchange.changes {
-            if server.params.get(&change.name) != Some(&*change.before) {
-                continue;
-            }
-            let value = if undone { &change.wanted } else { &change.before };
-            if self.params.set(&change.name, value) {
-                self.params_changed = true;
-                *server.matched = None;
-                let parts: [&[u8]; 4] = [change.name.as_bytes(), b"\0", value, b"\0"];
-                steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
-            }
-        }
-        if status == Status::InTransaction {
-            exchange.rolled_back = false;
-            if undone {
-                // Another transaction is chained to the one that is undone.
-                exchange.changes.clear();
-                exchange.begun = false;
-            }
-        }
-    }
-
-    /// Notes what the server reports. The client reads of it what it did not know,
-    /// but neither our settings taking effect nor their being rolled back; whether they were is known later.
-    fn parameter(&mut self, server: &mut Attached<'_>, body: &[u8]) -> Result<Take, FrameError> {
-        let broken = FrameError::Body(backend::PARAMETER_STATUS);
-        let (name, size) = frame::c_string(body).ok_or(broken)?;
-        let (value, _) = frame::c_string(&body[size..]).ok_or(broken)?;
-        let name = std::str::from_utf8(name).map_err(|_| broken)?;
-        server.params.set(name, value);
-        let Some(known) = self.params.get(name) else { return Ok(Take::Pass) };
-        let exchange = &mut *server.exchange;
-        if let Some(change) = exchange.changes.iter().find(|change| change.name.eq_ignore_ascii_case(name))
-            && (*change.before == *value || known == value)
-        {
-            *server.matched = None;
-            return Ok(Take::Drop);
-        }
-        if self.params.set(name, value) {
-            self.params_changed = true;
-            *server.matched = None;
-        }
-        Ok(Take::Pass)
-    }
-
-    fn error(&mut self, server: &mut Attached<'_>, body: &[u8], steps: &mut Steps, heard: &mut Heard) -> Take {
+    fn error(
+        &mut self,
+        server: &mut Attached<'_>,
+        body: &[u8],
+        steps: &mut Steps,
+        heard: &mut Heard,
+    ) -> Result<Take, FrameError> {
         let fields = ErrorFields::parse(body);
         heard.error = Some(fields.code.unwrap_or(SqlState::INTERNAL));
         heard.fatal = matches!(fields.severity, Some(b"FATAL" | b"PANIC"));
         let exchange = &mut *server.exchange;
+        match (heard.fatal, self.own_names) {
+            // Its last words answer nothing, whatever it owes.
+            (true, false) => return Ok(Take::Pass),
+            (true, true) => {
+                exchange.last_words = Some(last_words(&fields));
+                return Ok(Take::End);
+            }
+            (false, _) => {}
+        }
+        if exchange.pipeline.in_doubt() {
+            exchange.pipeline.drop_doubtful_front();
+            give_answers(exchange, steps);
+        }
         exchange.pipeline.copying_in = false;
         exchange.rolled_back = true;
+        exchange.answered = true;
         let take = match exchange.pipeline.front() {
-            None | Some(Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync) => return Take::Pass,
-            Some(Owed::Query(_)) => {
+            // It would be the answer to what the client sends next, or the next client.
+            None => return Err(FrameError::Tag(backend::ERROR)),
+            Some(Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync) => return Ok(Take::Pass),
+            Some(Owed::Query { .. }) => {
                 self.doubt(server.exchange, false, steps);
-                return Take::Pass;
+                return Ok(Take::Pass);
             }
             Some(Owed::Poison(error)) => {
                 steps.to_client.own(|out| error.encode(out));
@@ -327,7 +294,7 @@ impl Relay {
             Some(_) => Take::Pass,
         };
         self.skip_to_sync(server, steps);
-        take
+        Ok(take)
     }
 
     /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.
@@ -335,7 +302,7 @@ impl Relay {
         let skipped = server.exchange.pipeline.skip_to_sync();
         let first_of_client = skipped.iter().find(|owed| !owed.is_prefix());
         let client_skips = first_of_client.is_some();
-        let of_simple = matches!(first_of_client, Some(Owed::Query(_) | Owed::Function));
+        let of_simple = matches!(first_of_client, Some(Owed::Query { .. } | Owed::Function));
         for owed in skipped.into_iter().rev() {
             self.take_back(server, owed);
         }
@@ -358,7 +325,7 @@ impl Relay {
         }
     }
 
-    fn take_back(&mut self, server: &mut Attached<'_>, owed: Owed) {
+    pub(super) fn take_back(&mut self, server: &mut Attached<'_>, owed: Owed) {
         match owed {
             Owed::Parse { what: Prepares::Kept { id, name }, .. } => {
                 id.iter().for_each(|id| _ = server.statements.remove(*id));
@@ -397,6 +364,12 @@ impl Relay {
             send_probe(exchange, steps);
         }
     }
+}
+
+fn last_words(fields: &ErrorFields<'_>) -> Box<str> {
+    let text = |field: Option<&[u8]>| String::from_utf8_lossy(field.unwrap_or(b"?")).into_owned();
+    let code = fields.code.as_ref().map_or("?????", SqlState::as_str);
+    format!("{} {code}: {}", text(fields.severity), text(fields.message)).into()
 }
 
 /// A Parse of the unnamed statement was skipped. If it was to take it, a later one does now, or none.
@@ -438,7 +411,7 @@ fn executed(exchange: &mut Exchange, tag: u8) -> Result<Take, FrameError> {
         exchange.pipeline.drop_doubtful();
     }
     match exchange.pipeline.front() {
-        Some(Owed::Query(_)) => Ok(Take::Pass),
+        Some(Owed::Query { .. }) => Ok(Take::Pass),
         Some(Owed::Execute { how: How::Swallow, .. }) => {
             exchange.changed = true;
             exchange.rolled_back = false;

@@ -1,5 +1,8 @@
 //! What holds while a client has a server: what is owed, what is half done, what goes along with the transaction.
 
+use smallvec::SmallVec;
+
+use super::ending::Ending;
 use super::pipeline::{Effect, How, Owed, Pipeline, Status};
 use super::prepared::{Unnamed, put_frame, write_close};
 use super::settings::Changes;
@@ -11,8 +14,24 @@ use crate::wire::tag::frontend;
 /// A frame of which the front was handled and the rest is still to come.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Run {
-    pub(super) left: usize,
+    /// Bytes. No frame is of more than 2 GiB.
+    pub(super) left: u32,
     pub(super) forward: bool,
+}
+
+impl Run {
+    /// `left` is less than the length of a frame.
+    pub(super) fn new(left: usize, forward: bool) -> Self {
+        Self { left: u32::try_from(left).unwrap_or(u32::MAX), forward }
+    }
+
+    /// Takes what there is of it among `have` bytes; returns how many.
+    #[inline]
+    pub(super) fn take(&mut self, have: usize) -> usize {
+        let taken = self.left.min(u32::try_from(have).unwrap_or(u32::MAX));
+        self.left -= taken;
+        taken as usize
+    }
 }
 
 /// What holds while the client has a server.
@@ -27,7 +46,7 @@ pub struct Exchange {
     /// It is in a transaction block, for as long as it may be cancelled.
     in_block: bool,
     /// The statement that the client's unnamed one is, for the requests that use it.
-    pub(super) unnamed_word: Option<FirstWord>,
+    pub(super) unnamed_word: Option<(FirstWord, Effect)>,
     /// Settings sent in the client's transaction; kept until it ends, since a rollback undoes them.
     pub(super) changes: Changes,
     /// The server has carried them out.
@@ -56,6 +75,28 @@ pub struct Exchange {
     pub(super) bound: Effect,
     /// Too much is owed, and a Flush was sent for that.
     pub(super) pressed: bool,
+    /// Where the client stands by what it has read.
+    pub(super) block: Block,
+    /// Of the request at the front the client has read an error, or all: what it is owed is ReadyForQuery only.
+    pub(super) answered: bool,
+    /// The client's settings that have changed in its transaction, as they were before.
+    pub(super) before: SmallVec<[Before; 1]>,
+    /// What the server said when it ended the connection.
+    pub(super) last_words: Option<Box<str>>,
+}
+
+/// Name and value of a setting.
+type Before = (Box<str>, Box<[u8]>);
+
+/// A transaction block, as its client knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Block {
+    /// There is none.
+    #[default]
+    Outside,
+    Inside,
+    /// Something may have ended it, and may have begun another.
+    Unsure,
 }
 
 /// Whether the client's messages may go to the server now.
@@ -124,12 +165,17 @@ impl Exchange {
             bound,
             ended,
             pressed,
+            block,
+            answered,
+            before,
+            last_words,
         } = self;
         pipeline.reset();
         *counts = Counts::default();
         (*may_cancel, *in_block, *unnamed_word) = (false, false, None);
         changes.clear();
-        for flag in [changed, rolled_back, savepoint, half_sent, begun, has_unnamed, flushed, ended, pressed] {
+        for flag in [changed, rolled_back, savepoint, half_sent, begun, has_unnamed, flushed, ended, pressed, answered]
+        {
             *flag = false;
         }
         unnamed.forget();
@@ -137,6 +183,26 @@ impl Exchange {
         *gate = Gate::Open;
         *after_run = AfterRun::Nothing;
         *bound = Effect::Plain;
+        *block = Block::Outside;
+        before.clear();
+        *last_words = None;
+    }
+
+    /// A command has begun a transaction block. In a Query others follow it, unseen.
+    pub(super) fn block_begins(&mut self) {
+        let of_query = matches!(self.pipeline.front(), Some(Owed::Query { .. }));
+        self.block = if of_query { Block::Unsure } else { Block::Inside };
+    }
+
+    /// A command came to its end that ends a transaction block, or a part of one.
+    pub(super) fn block_may_end(&mut self) {
+        let front = self.pipeline.front();
+        if let Some(Ending::Commits | Ending::RollsBack) = front.and_then(Owed::ending) {
+            self.answered |= matches!(front, Some(Owed::Query { .. }));
+            self.block = Block::Outside;
+        } else if self.block != Block::Outside {
+            self.block = Block::Unsure;
+        }
     }
 
     /// Before a request is noted: whether it may be cancelled when the client is gone, given whether it is in a

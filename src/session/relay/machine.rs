@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 
-use super::exchange::{AfterRun, Exchange, Gate, Run, send_probe, send_sync};
+use super::alone::Alone;
+use super::ending::ends_later;
+use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::pipeline::{Effect, How, Owed, Prepares, Status};
 use super::prepared::{Guarded, Names, put_frame};
-use super::requests::whole_name;
 use super::settings::{differences, write_set};
 use super::steps::Steps;
 use super::table::Table;
@@ -40,20 +41,12 @@ pub struct Relay {
     pub(super) unnamed: Option<Box<[u8]>>,
     pub(super) run: Run,
     pub(super) table: Arc<Table>,
-    max_packet: usize,
+    max_packet: u32,
     /// Names of prepared statements are the client's own: transaction and statement pooling.
     pub(super) own_names: bool,
     /// Names of statements that never may be cancelled, where names are the server's.
     pub(super) guarded: Guarded,
-    refusal: Refusal,
-}
-
-/// Whether a client without a server has its next request skipped: it has read the error already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    None,
-    Next,
-    UntilSync,
+    pub(super) alone: Option<Box<Alone>>,
 }
 
 /// The server that the client has, as far as the relay reads or changes it.
@@ -114,17 +107,11 @@ impl Relay {
             unnamed: None,
             run: Run::default(),
             table,
-            max_packet,
+            max_packet: u32::try_from(max_packet).unwrap_or(u32::MAX),
             own_names,
             guarded: Guarded::default(),
-            refusal: Refusal::None,
+            alone: None,
         }
-    }
-
-    /// The request that waited for a server is given up; the client is told so by an error that goes before.
-    /// A Query ends with ReadyForQuery, an extended request is skipped up to its Sync.
-    pub fn refuse_next(&mut self) {
-        self.refusal = Refusal::Next;
     }
 
     /// The server goes: what the client keeps of the exchange with it.
@@ -150,7 +137,7 @@ impl Relay {
             if steps.to_server.own_size() > OWN_MAX && at < input.len() {
                 break Stop::Full;
             }
-            let header = match frame::header(&input[at..], self.max_packet) {
+            let header = match frame::header(&input[at..], self.max_packet as usize) {
                 Ok(Some(header)) => header,
                 Ok(None) => break Stop::Input,
                 Err(error) => break Stop::Violation(error),
@@ -167,7 +154,7 @@ impl Relay {
                 steps.to_server.pass(at + front..at + have.len());
             }
             at += have.len();
-            self.run = Run { left: header.total - have.len(), forward };
+            self.run = Run::new(header.total - have.len(), forward);
         };
         if let Some(server) = server {
             server.exchange.half_sent = self.half_sent();
@@ -182,11 +169,10 @@ impl Relay {
 
     /// Passes on, or drops, what follows of a frame under way; returns how many bytes.
     fn go_on(&mut self, server: Option<&mut Attached<'_>>, have: usize, at: usize, steps: &mut Steps) -> usize {
-        let taken = self.run.left.min(have);
+        let taken = self.run.take(have);
         if self.run.forward {
             steps.to_server.pass(at..at + taken);
         }
-        self.run.left -= taken;
         if let Some(server) = server
             && self.run.left == 0
         {
@@ -223,10 +209,19 @@ impl Relay {
         }
         match header.tag {
             frontend::QUERY => {
+                let front = self.begun();
+                let text = have.get(HEADER + front..).unwrap_or_default();
                 let cut = have.len() < header.total;
-                let word = first_word(&have[HEADER..]);
-                let allows = |in_block| allows_cancel(&have[HEADER..], cut, in_block);
-                Ok(self.simple(server, Owed::Query(word.effect(cut)), word, allows, steps))
+                let word = first_word(text);
+                // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
+                let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
+                let owed =
+                    Owed::Query { effect: word.effect(text, cut), ends_later: in_block && (cut || ends_later(text)) };
+                let allows = |in_block| allows_cancel(text, cut, in_block);
+                match self.simple(server, owed, word, allows, steps) {
+                    Take::Forward if front > 0 => Ok(self.without_front(header, front, steps)),
+                    take => Ok(take),
+                }
             }
             frontend::FUNCTION_CALL => Ok(self.simple(server, Owed::Function, first_word(b"select"), |_| true, steps)),
             frontend::PARSE => self.parse(server, header, have, steps),
@@ -243,53 +238,6 @@ impl Relay {
             frontend::TERMINATE => Ok(Take::Stop(Stop::Terminate)),
             tag => Err(FrameError::Tag(tag)),
         }
-    }
-
-    /// A frame of a client that has no server: most need one, some mean nothing without.
-    fn frame_alone(&mut self, header: Header, have: &[u8], steps: &mut Steps) -> Result<Take, FrameError> {
-        if self.refusal != Refusal::None
-            && let Some(take) = self.refuse(header.tag, steps)
-        {
-            return Ok(take);
-        }
-        Ok(match header.tag {
-            frontend::QUERY
-            | frontend::FUNCTION_CALL
-            | frontend::PARSE
-            | frontend::BIND
-            | frontend::DESCRIBE
-            | frontend::EXECUTE => Take::Stop(Stop::NeedServer),
-            frontend::CLOSE if have.len() < header.total => whole_name(header)?,
-            frontend::CLOSE => {
-                let (kind, name) = frame::target(have)?;
-                if kind == b'S' && self.own_names {
-                    self.names.remove(name);
-                }
-                put_empty(backend::CLOSE_COMPLETE, steps);
-                Take::Drop
-            }
-            frontend::SYNC => {
-                put_ready(Status::Idle, steps);
-                Take::Drop
-            }
-            // Flush with nothing outstanding; what a client still sends of a COPY that an error ended.
-            frontend::FLUSH | frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => Take::Drop,
-            frontend::TERMINATE => Take::Stop(Stop::Terminate),
-            tag => return Err(FrameError::Tag(tag)),
-        })
-    }
-
-    /// Skips a message of a request that was given up.
-    fn refuse(&mut self, tag: u8, steps: &mut Steps) -> Option<Take> {
-        match (tag, self.refusal) {
-            (frontend::TERMINATE, _) => return None,
-            (frontend::SYNC, _) | (frontend::QUERY | frontend::FUNCTION_CALL, Refusal::Next) => {
-                self.refusal = Refusal::None;
-                put_ready(Status::Idle, steps);
-            }
-            _ => self.refusal = Refusal::UntilSync,
-        }
-        Some(Take::Drop)
     }
 
     /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once.
@@ -359,7 +307,7 @@ impl Relay {
             return Take::Stop(Stop::Hold);
         }
         let exchange = &mut *server.exchange;
-        if matches!(owed, Owed::Query(_)) {
+        if matches!(owed, Owed::Query { .. }) {
             // It drops the unnamed statement.
             exchange.has_unnamed = false;
             exchange.unnamed.forget();
@@ -367,6 +315,18 @@ impl Relay {
         }
         exchange.pipeline.push(owed);
         Take::Forward
+    }
+
+    /// Passes on a Query of which the front is answered. Blanks stand in its place, so that positions in errors are
+    /// those of the text that the client has sent.
+    fn without_front(&mut self, header: Header, front: usize, steps: &mut Steps) -> Take {
+        self.alone = None;
+        steps.to_server.own(|out| {
+            out.put_u8(header.tag);
+            out.put_u32(u32::try_from(header.total - 1).unwrap_or(u32::MAX));
+            out.put_bytes(b' ', front);
+        });
+        Take::Behind(HEADER + front)
     }
 }
 
@@ -473,6 +433,10 @@ pub(super) fn put_empty(tag: u8, steps: &mut Steps) {
     steps.to_client.own_bytes(&[tag, 0, 0, 0, 4]);
 }
 
-fn put_ready(status: Status, steps: &mut Steps) {
+pub(super) fn put_complete(tag: &[u8], steps: &mut Steps) {
+    steps.to_client.own(|out| put_frame(out, backend::COMMAND_COMPLETE, &[tag, b"\0"]));
+}
+
+pub(super) fn put_ready(status: Status, steps: &mut Steps) {
     steps.to_client.own(|out: &mut BytesMut| put_frame(out, backend::READY, &[&[status.as_byte()]]));
 }

@@ -1,13 +1,17 @@
 //! The relay: pure machines that decide what a client's and a server's bytes mean, and the one loop that moves them.
 
 pub mod active;
+mod alone;
 pub mod backend;
+pub mod ending;
 pub mod exchange;
 pub mod leave;
+pub mod loss;
 pub mod machine;
 pub mod pipeline;
 pub mod prepared;
 pub mod pump;
+mod reports;
 mod requests;
 pub mod settings;
 pub mod steps;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::prepared::Statement;
+pub use super::words::Effect;
 use crate::server::statements::StatementId;
 use crate::wire::error::ErrorReply;
 
@@ -25,7 +26,12 @@ pub type Name = Arc<[u8]>;
 #[derive(Debug)]
 pub enum Owed {
     /// A simple Query, up to its ReadyForQuery.
-    Query(Effect),
+    Query {
+        /// What its first statement may do.
+        effect: Effect,
+        /// It was sent in a transaction block, and a later statement of it may end that.
+        ends_later: bool,
+    },
     /// A FunctionCall, up to its ReadyForQuery.
     Function,
     /// ReadyForQuery.
@@ -63,20 +69,6 @@ pub enum Owed {
     CopyEnd,
     /// A request of ours that must fail; the client reads this error in place of the server's.
     Poison(Box<ErrorReply>),
-}
-
-/// What a statement may do that matters to those sent behind it, by its first word.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing that does.
-    #[default]
-    Plain,
-    /// Drops all prepared statements.
-    Forgets,
-    /// Copies in, and reads past Syncs.
-    Copies,
-    /// Ends the transaction, and may undo it.
-    Ends,
 }
 
 /// What a Parse makes.
@@ -122,14 +114,14 @@ impl Owed {
 
     /// Whether an answer to it ends with ReadyForQuery.
     fn ends_with_ready(&self) -> bool {
-        matches!(self, Self::Query(_) | Self::Function | Self::Sync(_))
+        matches!(self, Self::Query { .. } | Self::Function | Self::Sync(_))
     }
 
     /// What of it is counted. Most have nothing: looked at once when it comes, and once when it goes.
     #[inline]
     fn kinds(&self) -> Kinds {
         match self {
-            Self::Query(effect) => Kinds::READY.and(Kinds::of(*effect)),
+            Self::Query { effect, .. } => Kinds::READY.and(Kinds::of(*effect)),
             Self::Execute { effect, .. } => Kinds::of(*effect),
             Self::Function | Self::Sync(_) => Kinds::READY,
             Self::DoubtfulSync => Kinds::DOUBTFUL,
@@ -143,7 +135,7 @@ impl Owed {
     /// Whether what is decided before it stays open for what is sent behind it. After an error all up to Sync has
     /// one fate. What a DISCARD ALL does is open behind a Query, too.
     fn seals(&self) -> bool {
-        matches!(self, Self::Sync(_) | Self::Query(Effect::Forgets))
+        matches!(self, Self::Sync(_) | Self::Query { effect: Effect::Forgets, .. })
     }
 }
 
@@ -252,7 +244,7 @@ impl Kinds {
     #[inline]
     fn of(effect: Effect) -> Self {
         match effect {
-            Effect::Plain | Effect::Ends => Self::NONE,
+            Effect::Plain | Effect::Ends(_) => Self::NONE,
             Effect::Copies => Self::CHANGES,
             Effect::Forgets => Self::CHANGES.and(Self::FORGETS),
         }
@@ -387,6 +379,18 @@ impl Pipeline {
         }
     }
 
+    /// All that is owed, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Owed> {
+        self.queue.iter()
+    }
+
+    /// Gives all of it up, newest first.
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Owed> + use<> {
+        self.owed = Tally::default();
+        (self.sealed, self.sealed_unnamed) = (0, 0);
+        std::mem::take(&mut self.queue).into_iter().rev()
+    }
+
     /// The reply that comes next.
     #[inline]
     pub fn front(&self) -> Option<&Owed> {
@@ -481,7 +485,7 @@ impl Pipeline {
             Owed::DoubtfulSync => 1,
             _ => 2,
         };
-        let start = usize::from(matches!(self.front(), Some(Owed::Query(_))));
+        let start = usize::from(matches!(self.front(), Some(Owed::Query { .. })));
         let silent = |owed: &&Owed| owed.is_sync() || owed.is_answer() || matches!(owed, Owed::DoubtfulSync);
         let end = start + self.queue.range(start..).take_while(silent).count();
         self.queue.make_contiguous()[start..end].sort_by_key(rank);

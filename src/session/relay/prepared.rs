@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use hashbrown::HashMap;
 
+use super::ending::{Exit, exit};
+use super::pipeline::Effect;
 use super::words::{FirstWord, first_word};
 use crate::server::statements::StatementId;
 use crate::wire::tag::frontend;
@@ -21,14 +23,18 @@ pub struct Statement {
     name: Box<[u8]>,
     /// What it begins with.
     word: FirstWord,
+    /// What it may do.
+    effect: Effect,
     /// The Parse body behind the name: text, NUL, parameter types.
     definition: Arc<[u8]>,
 }
 
 impl Statement {
     pub(super) fn new(id: StatementId, definition: Arc<[u8]>) -> Self {
-        let word = first_word(definition.split(|&byte| byte == 0).next().unwrap_or_default());
-        Self { id, name: server_name(id), word, definition }
+        let text = definition.split(|&byte| byte == 0).next().unwrap_or_default();
+        let word = first_word(text);
+        let effect = word.effect(text, false);
+        Self { id, name: server_name(id), word, effect, definition }
     }
 
     /// The name on servers.
@@ -39,6 +45,16 @@ impl Statement {
     /// The first word of its text.
     pub fn word(&self) -> FirstWord {
         self.word
+    }
+
+    /// What it may do that matters to what is sent behind it.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// What it is to a failed transaction block.
+    pub fn exit(&self) -> Exit {
+        exit(&self.definition)
     }
 
     /// Appends the Parse that creates it on a server.

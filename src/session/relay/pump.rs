@@ -25,6 +25,7 @@ use crate::session::registry::{Orders, Shared};
 use crate::telemetry::events::session as events;
 use crate::wire::frame::FrameError;
 
+mod lost;
 mod orders;
 
 /// One read takes at most this much, in bytes. Large results are a matter of this size.
@@ -47,7 +48,7 @@ pub enum End {
     Violation(FrameError),
     /// No server was to be had.
     NoServer(AcquireError),
-    /// The server's connection ended while the client had it.
+    /// The server's connection ended while the client had it, and the client can't go on without.
     ServerLost {
         /// What happened to it.
         cause: String,
@@ -72,6 +73,15 @@ struct Scratch {
     idle: Vec<Box<Work>>,
     /// The client's socket had nothing to read in this poll already, and will wake the task when it has.
     client_is_quiet: bool,
+}
+
+impl Scratch {
+    fn keep(&mut self, mut work: Box<Work>) {
+        work.reset();
+        if self.idle.len() < KEPT {
+            self.idle.push(work);
+        }
+    }
 }
 
 thread_local! {
@@ -201,7 +211,7 @@ impl Pump {
         if let Some(active) = &mut self.active
             && active.wants_write()
         {
-            active.drain(cx).map_err(server_lost)?;
+            active.drain(cx);
             if !active.wants_write() {
                 self.give_back_if_settled(None, scratch);
                 if self.stalled {
@@ -233,38 +243,40 @@ impl Pump {
             return Ok(false);
         }
         let Some(active) = &mut self.active else { return Ok(false) };
-        let told = active.work.told;
-        let lost = |error: io::Error| End::ServerLost { cause: error.to_string(), told };
         let Poll::Ready(read) = active.lease.stream.poll_read(cx, &mut scratch.read) else { return Ok(false) };
-        let input = &scratch.read[..some(read).map_err(lost)?];
         let mut held = std::mem::take(&mut active.work.held);
-        let heard = if held.is_empty() {
-            let heard = self.hear(cx, input, &mut scratch.steps)?;
-            held.extend_from_slice(&input[heard.consumed..]);
-            heard
-        } else {
-            held.extend_from_slice(input);
-            let heard = self.hear(cx, &held, &mut scratch.steps)?;
-            held.advance(heard.consumed);
-            heard
+        let heard = match some(read) {
+            Err(error) => Err(error.to_string()),
+            Ok(size) if held.is_empty() => {
+                let input = &scratch.read[..size];
+                let heard = self.hear(cx, input, &mut scratch.steps);
+                held.extend_from_slice(&input[heard.as_ref().map_or(size, |heard| heard.consumed)..]);
+                heard
+            }
+            Ok(size) => {
+                held.extend_from_slice(&scratch.read[..size]);
+                let heard = self.hear(cx, &held, &mut scratch.steps);
+                held.advance(heard.as_ref().map_or(0, |heard| heard.consumed));
+                heard
+            }
         };
-        self.after_server(held, &heard, cx, scratch)?;
+        match heard {
+            Ok(heard) => self.after_server(held, &heard, cx, scratch)?,
+            Err(cause) => self.lose_server(cause, cx, scratch)?,
+        }
         Ok(true)
     }
 
-    /// Lets the relay hear the server's bytes, and writes what comes of them.
-    fn hear(&mut self, cx: &mut Context<'_>, input: &[u8], steps: &mut Steps) -> Result<Heard, End> {
+    /// Lets the relay hear the server's bytes, and writes what comes of them; an error says why there will be no more.
+    fn hear(&mut self, cx: &mut Context<'_>, input: &[u8], steps: &mut Steps) -> Result<Heard, String> {
         let Some(active) = &mut self.active else { return Ok(Heard::default()) };
         steps.clear();
-        let heard = self
-            .relay
-            .from_server(&mut active.attached(), input, steps)
-            .map_err(|error| End::ServerLost { cause: format!("unexpected answer: {error}"), told: false })?;
+        let heard = self.relay.from_server(&mut active.attached(), input, steps);
         active.work.tally.bytes_sent += input.len() as u64;
-        active.work.told |= heard.fatal;
+        // What came before a message that is none is an answer all the same.
         self.gone |= write_out(&mut self.client, cx, &steps.to_client, input, &mut self.to_client).is_err();
-        active.write(cx, &steps.to_server, input).map_err(server_lost)?;
-        Ok(heard)
+        active.write(cx, &steps.to_server, input);
+        heard.map_err(|error| format!("unexpected answer: {error}"))
     }
 
     fn after_server(
@@ -276,21 +288,31 @@ impl Pump {
     ) -> Result<(), End> {
         let Some(active) = &mut self.active else { return Ok(()) };
         active.work.held = held;
+        active.work.told |= heard.fatal;
         if let Some(code) = heard.error {
             events::server_error_seen(code.class());
         }
-        if std::mem::take(&mut self.relay.params_changed) {
-            self.shared.renames(self.relay.params.get("application_name").unwrap_or_default());
-        }
-        if heard.ready > 0 {
-            let now = Instant::now();
-            let micros = self.shared.micros(now);
+        self.note_name();
+        let now = (heard.ready > 0).then(Instant::now).map(|now| (now, self.shared.micros(now)));
+        if let Some((_, micros)) = now {
             self.ready(micros)?;
-            self.give_back_if_settled(Some((now, micros)), scratch);
+        }
+        if heard.fatal && self.mode != PoolMode::Session {
+            return self.lose_server(String::new(), cx, scratch);
+        }
+        if now.is_some() {
+            self.give_back_if_settled(now, scratch);
         }
         // Nor while the server takes nothing: the client's bytes may bring more for it than they are.
         let clogged = self.active.as_ref().is_some_and(Active::wants_write);
         if self.stalled && !clogged { self.feed_held(cx, scratch) } else { Ok(()) }
+    }
+
+    /// The client's application_name, for SHOW CLIENTS.
+    fn note_name(&mut self) {
+        if std::mem::take(&mut self.relay.params_changed) {
+            self.shared.renames(self.relay.params.get("application_name").unwrap_or_default());
+        }
     }
 
     /// The server said ReadyForQuery.
@@ -350,14 +372,12 @@ impl Pump {
             None => lease.release(now, &mut work.tally),
             Some(cancels) => lease.quarantine(cancels.landed(), false, now, &mut work.tally),
         }
-        work.reset();
-        if scratch.idle.len() < KEPT {
-            scratch.idle.push(work);
-        }
+        scratch.keep(work);
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
-        if self.to_client.len() > UNREAD_MAX || self.active.as_ref().is_some_and(Active::wants_write) {
+        let busy = |active: &Active| active.work.unwritable || active.wants_write();
+        if self.to_client.len() > UNREAD_MAX || self.active.as_ref().is_some_and(busy) {
             return Ok(false);
         }
         if self.stalled && self.held.len() >= READ_AHEAD {
@@ -418,7 +438,7 @@ impl Pump {
             let fed = self.relay.from_client(server, rest, &mut scratch.steps);
             self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, rest, &mut self.to_client).is_err();
             if let Some(active) = &mut self.active {
-                active.write(cx, &scratch.steps.to_server, rest).map_err(server_lost)?;
+                active.write(cx, &scratch.steps.to_server, rest);
                 active.work.tally.bytes_received += fed.consumed as u64;
                 if active.work.query_since.is_none() && !active.work.exchange.pipeline.is_empty() {
                     let micros = self.shared.micros(Instant::now());
@@ -477,8 +497,4 @@ impl Pump {
 /// The end of a stream is an error here.
 fn some(read: io::Result<usize>) -> io::Result<usize> {
     read.and_then(|size| if size == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(size) })
-}
-
-fn server_lost(error: io::Error) -> End {
-    End::ServerLost { cause: error.to_string(), told: false }
 }

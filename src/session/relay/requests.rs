@@ -1,12 +1,14 @@
 //! Parse, Bind, Describe, Execute and Close of a client that has a server: names of prepared statements
 //! are the client's own, the statements behind them are shared.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::BufMut;
 
 use super::Stop;
 use super::exchange::Exchange;
+use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
 use super::pipeline::{Effect, How, Name, Owed, Prepares, Status};
 use super::prepared::{LASTING_MAX, Statement, put_frame, server_name, write_close};
@@ -47,12 +49,12 @@ impl Relay {
             return Ok(HOLD);
         }
         let exchange = &mut *server.exchange;
+        exchange.bound = word.effect(&have[front..], have.len() < header.total);
         if name.is_empty() {
-            exchange.unnamed_word = whole;
+            exchange.unnamed_word = whole.map(|word| (word, exchange.bound));
         } else if !word.allows_cancel(false) {
             self.guarded.add(name);
         }
-        exchange.bound = word.effect(have.len() < header.total);
         exchange.counts.client_parses += 1;
         exchange.counts.server_parses += 1;
         let takes_unnamed = self.own_names && !std::mem::replace(&mut exchange.has_unnamed, true);
@@ -91,11 +93,9 @@ impl Relay {
         let failed = exchange.pipeline.status == Status::Failed;
         if duplicate {
             let error = if failed && !statement.word().leaves_failed() {
-                let text = "current transaction is aborted, commands ignored until end of transaction block";
-                ErrorReply::error(SqlState::IN_FAILED_TRANSACTION, text)
+                in_failed_transaction()
             } else {
-                let text = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name));
-                ErrorReply::error(SqlState::DUPLICATE_STATEMENT, text)
+                already_exists(name)
             };
             poison(exchange, error, steps);
             return Ok(Take::Drop);
@@ -127,8 +127,8 @@ impl Relay {
                 return Ok(take);
             }
             let exchange = &mut *server.exchange;
-            if let (b"", Some(word)) = (head.statement, exchange.unnamed_word) {
-                exchange.bound = word.effect(false);
+            if let (b"", Some((_, effect))) = (head.statement, exchange.unnamed_word) {
+                exchange.bound = effect;
             }
             exchange.unnamed.used();
             exchange.counts.binds += 1;
@@ -148,7 +148,7 @@ impl Relay {
                 out.put_slice(part);
             }
         });
-        server.exchange.bound = statement.word().effect(false);
+        server.exchange.bound = statement.effect();
         server.exchange.counts.binds += 1;
         server.exchange.pipeline.push(Owed::Bind(How::Reply));
         Ok(Take::Behind(head.size))
@@ -192,11 +192,11 @@ impl Relay {
         let effect = server.exchange.bound;
         if server.exchange.pipeline.is_empty() {
             // A portal that was bound earlier is in a transaction block, of which only the end is not to be cancelled.
-            server.exchange.asks(|_| effect != Effect::Ends);
+            server.exchange.asks(|_| !matches!(effect, Effect::Ends(_)));
         }
         server.exchange.pipeline.push(Owed::Execute { how: How::Reply, effect });
         server.exchange.flushed = false;
-        server.exchange.ended = effect == Effect::Ends;
+        server.exchange.ended = matches!(effect, Effect::Ends(_));
         Take::Forward
     }
 
@@ -236,8 +236,7 @@ impl Relay {
             return Err(HOLD);
         }
         let Some(statement) = self.names.get(name).cloned() else {
-            let text = format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name));
-            poison(server.exchange, ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text), steps);
+            poison(server.exchange, does_not_exist(name), steps);
             return Err(Take::Drop);
         };
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
@@ -257,7 +256,7 @@ impl Relay {
             return Some(HOLD);
         }
         let recalled = self.unnamed.as_deref().filter(|_| !server.exchange.has_unnamed).map(first_word);
-        let word = recalled.or(server.exchange.unnamed_word);
+        let word = recalled.or_else(|| server.exchange.unnamed_word.map(|(word, _)| word));
         server.exchange.asks(|in_block| match name {
             b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
             _ => !self.guarded.has(name),
@@ -271,8 +270,8 @@ impl Relay {
         if let Some(definition) = &self.unnamed {
             let exchange = &mut *server.exchange;
             let word = first_word(definition);
-            exchange.unnamed_word = Some(word);
-            exchange.bound = word.effect(false);
+            exchange.bound = word.effect(definition, false);
+            exchange.unnamed_word = Some((word, exchange.bound));
             steps.to_server.own(|out| put_frame(out, frontend::PARSE, &[b"\0", definition]));
             exchange.counts.server_parses += 1;
             exchange.has_unnamed = true;
@@ -280,8 +279,7 @@ impl Relay {
             exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Prepares::AsSaid { takes_unnamed: true } });
             return None;
         }
-        let text = "unnamed prepared statement does not exist";
-        poison(server.exchange, ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text), steps);
+        poison(server.exchange, does_not_exist(b""), steps);
         Some(Take::Drop)
     }
 
@@ -358,8 +356,21 @@ pub(super) fn write_answer(owed: &Owed, steps: &mut Steps) {
     }
 }
 
+pub(super) fn already_exists(name: &[u8]) -> ErrorReply {
+    let text = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name));
+    ErrorReply::error(SqlState::DUPLICATE_STATEMENT, text)
+}
+
+pub(super) fn does_not_exist(name: &[u8]) -> ErrorReply {
+    let text: Cow<'static, str> = match name {
+        b"" => "unnamed prepared statement does not exist".into(),
+        name => format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)).into(),
+    };
+    ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text)
+}
+
 /// Checks the part of a Parse behind the name: text, NUL, a count, as many types.
-fn definition(body: &[u8]) -> Result<&[u8], FrameError> {
+pub(super) fn definition(body: &[u8]) -> Result<&[u8], FrameError> {
     let types = frame::c_string(body).map(|(_, size)| &body[size..]);
     match types {
         Some([high, low, types @ ..]) if types.len() == 4 * usize::from(u16::from_be_bytes([*high, *low])) => Ok(body),

@@ -1,7 +1,21 @@
 //! The first words of statements: enough to know whether settings may travel in their transaction,
 //! and whether they may be cancelled when their client is gone. Comments are skipped as PostgreSQL does.
 
-use super::pipeline::Effect;
+use super::ending::{Ending, exit, prepares_transaction};
+
+/// What a statement may do that matters to those sent behind it, by its first word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing that does.
+    #[default]
+    Plain,
+    /// Drops all prepared statements.
+    Forgets,
+    /// Copies in, and reads past Syncs.
+    Copies,
+    /// Ends the transaction, and may undo it.
+    Ends(Ending),
+}
 
 /// The first word of `text` in lower case, up to 16 bytes; empty when it does not begin with a letter.
 pub fn first_word(text: &[u8]) -> FirstWord {
@@ -61,16 +75,22 @@ impl FirstWord {
         matches!(self.as_bytes(), b"commit" | b"end" | b"rollback" | b"abort" | b"")
     }
 
-    /// What the statement may do to others. `cut` says that more text was to come.
-    pub fn effect(&self, cut: bool) -> Effect {
+    /// Whether it may end a transaction block.
+    pub(super) fn may_end(&self) -> bool {
+        matches!(self.as_bytes(), b"commit" | b"end" | b"rollback" | b"abort" | b"prepare")
+    }
+
+    /// What the statement, of which this is the first word and `text` all that is here, may do to others.
+    /// `cut` says that more text was to come.
+    pub fn effect(&self, text: &[u8], cut: bool) -> Effect {
         let word = self.as_bytes();
         let may_be = |it: &&[u8]| *it == word || (cut && it.starts_with(word));
         if [&b"deallocate"[..], b"discard"].iter().any(may_be) {
             Effect::Forgets
         } else if may_be(&&b"copy"[..]) {
             Effect::Copies
-        } else if self.leaves_failed() && !word.is_empty() {
-            Effect::Ends
+        } else if self.may_end() && (word != b"prepare" || prepares_transaction(text)) {
+            Effect::Ends(if cut { Ending::Unclear } else { exit(text).into() })
         } else {
             Effect::Plain
         }
@@ -174,10 +194,21 @@ fn dollar_end(text: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The position behind blanks, comments and empty statements that begin at `at`.
-fn skip_blank(text: &[u8], mut at: usize) -> usize {
+pub(super) fn skip_blank(text: &[u8], mut at: usize) -> usize {
+    loop {
+        at = skip_space(text, at);
+        if text.get(at) != Some(&b';') {
+            return at;
+        }
+        at += 1;
+    }
+}
+
+/// The position behind blanks and comments that begin at `at`.
+pub(super) fn skip_space(text: &[u8], mut at: usize) -> usize {
     loop {
         match &text[at..] {
-            [b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c' | b';', ..] => at += 1,
+            [b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c', ..] => at += 1,
             [b'-', b'-', rest @ ..] => match memchr::memchr2(b'\n', b'\r', rest) {
                 Some(end) => at += 2 + end,
                 None => return text.len(),
@@ -237,9 +268,13 @@ mod tests {
             ("copy t from stdin", false, Effect::Copies),
             ("", true, Effect::Forgets),
             ("", false, Effect::Plain),
-            ("rollback", false, Effect::Ends),
+            ("rollback", false, Effect::Ends(Ending::RollsBack)),
+            ("commit", false, Effect::Ends(Ending::Commits)),
+            ("commit", true, Effect::Ends(Ending::Unclear)),
+            ("prepare x as select 1", false, Effect::Plain),
+            ("prepare transaction 'x'", false, Effect::Ends(Ending::Unclear)),
         ] {
-            assert_eq!(first_word(text.as_bytes()).effect(cut), effect, "{text}");
+            assert_eq!(first_word(text.as_bytes()).effect(text.as_bytes(), cut), effect, "{text}");
         }
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::{count, count_by, zero};
-use crate::telemetry::labels::{CancelOutcome, CloseReason, LoginRefusal, sqlstate_class};
+use crate::telemetry::labels::{CancelOutcome, CloseReason, LoginRefusal, ServerLoss, sqlstate_class};
 use crate::telemetry::log::{CONNECTIONS, DISCONNECTIONS, POOLER_ERRORS};
 use crate::telemetry::names::{
     CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS,
-    PROTOCOL_VIOLATIONS, SERVER_ERRORS,
+    PROTOCOL_VIOLATIONS, SERVER_ERRORS, SERVERS_LOST,
 };
 
 pub(super) fn begin_at_zero() {
@@ -20,6 +20,7 @@ pub(super) fn begin_at_zero() {
     ["off", "on"].into_iter().for_each(|tls| zero(LOGINS, "tls", tls));
     LoginRefusal::ALL.iter().for_each(|reason| zero(LOGIN_REFUSALS, "reason", reason.as_str()));
     CloseReason::ALL.iter().for_each(|reason| zero(CLIENT_DISCONNECTIONS, "reason", reason.as_str()));
+    ServerLoss::ALL.iter().for_each(|outcome| zero(SERVERS_LOST, "outcome", outcome.as_str()));
     CancelOutcome::ALL.iter().for_each(|outcome| zero(CANCEL_REQUESTS, "outcome", outcome.as_str()));
 }
 
@@ -63,6 +64,12 @@ pub fn error_sent(code: [u8; 5], message: &str) {
 /// A server's error passed through to a client. `class` is the first two bytes of its SQLSTATE.
 pub fn server_error_seen(class: [u8; 2]) {
     count_by(SERVER_ERRORS, "class", sqlstate_class(class));
+}
+
+/// A server was lost while a client had it.
+pub fn server_lost(endpoint: &dyn Display, cause: &dyn Display, outcome: ServerLoss) {
+    count_by(SERVERS_LOST, "outcome", outcome.as_str());
+    warn!(target: POOLER_ERRORS, %endpoint, outcome = outcome.as_str(), "server conn crashed? {cause}");
 }
 
 /// A cancel request came to its end.

@@ -1,0 +1,56 @@
+//! A server that is lost while a client has it: what the client is owed it is told, and it goes on without.
+
+use std::task::Context;
+use std::time::Instant;
+
+use super::{Active, End, Pump, Scratch, write_out};
+use crate::pool::CloseReason;
+use crate::session::deadlines::Phase;
+use crate::session::relay::loss::Aftermath;
+use crate::telemetry::events::session as events;
+use crate::telemetry::labels::ServerLoss;
+
+impl Pump {
+    /// The client's server is lost. Where it has said why, that counts as the cause.
+    ///
+    /// # Errors
+    /// The client can't go on without it.
+    pub(super) fn lose_server(
+        &mut self,
+        cause: String,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), End> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let at = active.lease.endpoint.to_string();
+        let cause = active.work.exchange.last_words.take().map_or(cause, String::from);
+        let why = format!("The connection to server {at} was lost: {cause}.");
+        scratch.steps.clear();
+        let Some(aftermath) = self.relay.lose(&mut active.attached(), &why, &mut scratch.steps) else {
+            events::server_lost(&at, &cause, ServerLoss::Disconnected);
+            return Err(End::ServerLost { cause, told: active.work.told });
+        };
+        events::server_lost(&at, &cause, outcome(aftermath));
+        self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, &[], &mut self.to_client).is_err();
+        if let Some(Active { lease, mut work }) = self.active.take() {
+            let micros = self.shared.micros(Instant::now());
+            work.query_ends(micros);
+            work.xact_ends(micros);
+            lease.discard(CloseReason::ServerLost, &mut work.tally);
+            self.shared.enters(Phase::Idle, micros);
+            scratch.keep(work);
+        }
+        self.shared.links(None);
+        self.shared.notes(self.relay.names.len());
+        self.note_name();
+        self.feed_held(cx, scratch)
+    }
+}
+
+fn outcome(aftermath: Aftermath) -> ServerLoss {
+    match aftermath {
+        Aftermath::Unnoticed => ServerLoss::Unnoticed,
+        Aftermath::Told => ServerLoss::Error,
+        Aftermath::Failed => ServerLoss::FailedTransaction,
+    }
+}

@@ -1,0 +1,87 @@
+//! What a server reports of its settings: what of it the client reads, and what it has itself by the end of a transaction.
+
+use super::backend::Take;
+use super::machine::{Attached, Relay};
+use super::pipeline::Status;
+use super::prepared::put_frame;
+use super::steps::Steps;
+use crate::wire::frame::{self, FrameError};
+use crate::wire::tag::backend;
+
+impl Relay {
+    /// The transaction is over: settings that went with it hold now, in the server's own spelling, unless it failed.
+    pub(super) fn settle(&mut self, server: &mut Attached<'_>) {
+        if server.exchange.pipeline.status != Status::Idle {
+            return;
+        }
+        let changes = std::mem::take(&mut server.exchange.changes);
+        if std::mem::take(&mut server.exchange.rolled_back) {
+            server.exchange.begun &= changes.is_empty();
+            return;
+        }
+        for change in &changes {
+            if let Some(value) = server.params.get(&change.name) {
+                self.params_changed |= self.params.set(&change.name, value);
+            }
+        }
+    }
+
+    /// By ReadyForQuery it is known why a setting of ours is what the server had before: a rollback did it,
+    /// or else the client. A rollback means for the client what it had itself.
+    pub(super) fn settings_after(&mut self, server: &mut Attached<'_>, status: Status, steps: &mut Steps) {
+        let exchange = &mut *server.exchange;
+        exchange.savepoint &= status != Status::Idle;
+        if !exchange.changed {
+            return;
+        }
+        // Back to a savepoint is not back before our settings. (Nor is a chained transaction told from that.)
+        let undone = exchange.rolled_back && !exchange.savepoint;
+        for change in &exchange.changes {
+            if server.params.get(&change.name) != Some(&*change.before) {
+                continue;
+            }
+            let value = if undone { &change.wanted } else { &change.before };
+            if self.params.set(&change.name, value) {
+                self.params_changed = true;
+                *server.matched = None;
+                let parts: [&[u8]; 4] = [change.name.as_bytes(), b"\0", value, b"\0"];
+                steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
+            }
+        }
+        if status == Status::InTransaction {
+            exchange.rolled_back = false;
+            if undone {
+                // Another transaction is chained to the one that is undone.
+                exchange.changes.clear();
+                exchange.begun = false;
+            }
+        }
+    }
+
+    /// Notes what the server reports. The client reads of it what it did not know,
+    /// but neither our settings taking effect nor their being rolled back; whether they were is known later.
+    pub(super) fn parameter(&mut self, server: &mut Attached<'_>, body: &[u8]) -> Result<Take, FrameError> {
+        let broken = FrameError::Body(backend::PARAMETER_STATUS);
+        let (name, size) = frame::c_string(body).ok_or(broken)?;
+        let (value, _) = frame::c_string(&body[size..]).ok_or(broken)?;
+        let name = std::str::from_utf8(name).map_err(|_| broken)?;
+        server.params.set(name, value);
+        let Some(known) = self.params.get(name) else { return Ok(Take::Pass) };
+        let exchange = &mut *server.exchange;
+        if let Some(change) = exchange.changes.iter().find(|change| change.name.eq_ignore_ascii_case(name))
+            && (*change.before == *value || known == value)
+        {
+            *server.matched = None;
+            return Ok(Take::Drop);
+        }
+        let before: Box<[u8]> = known.into();
+        if self.params.set(name, value) {
+            self.params_changed = true;
+            *server.matched = None;
+            if !exchange.before.iter().any(|(noted, _)| noted.eq_ignore_ascii_case(name)) {
+                exchange.before.push((name.into(), before));
+            }
+        }
+        Ok(Take::Pass)
+    }
+}
