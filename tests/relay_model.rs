@@ -3,8 +3,8 @@
 
 mod relay_support;
 
-use relay_support::script::{Random, Script, script};
-use relay_support::world::{Setup, run};
+use relay_support::script::{Random, Script, script, with_block};
+use relay_support::world::{Done, Setup, run};
 
 fn scripts(random: &mut Random) -> Vec<Script> {
     (0..1 + random.below(4)).map(|client| script(random, client)).collect()
@@ -15,6 +15,7 @@ fn setup(random: &mut Random) -> Setup {
         servers: 1 + random.below(3),
         prepared_max: 1 + u32::try_from(random.below(3)).expect("small"),
         reports_at_once: random.chance(15),
+        losses: None,
     }
 }
 
@@ -63,12 +64,16 @@ fn smaller(scripts: &[Script]) -> Vec<Vec<Script>> {
     all
 }
 
-fn check(seed: u64) -> usize {
+fn check(seed: u64, losses: Option<usize>) -> Done {
     let mut random = Random::new(seed);
-    let setup = setup(&mut random);
-    let scripts = scripts(&mut random);
+    let setup = Setup { losses, ..setup(&mut random) };
+    let mut scripts = scripts(&mut random);
+    if losses.is_some() {
+        let clients = scripts.into_iter().enumerate();
+        scripts = clients.map(|(client, script)| with_block(&mut random, client, script)).collect();
+    }
     match run(&scripts, setup, seed) {
-        Ok(given_back) => given_back,
+        Ok(done) => done,
         Err(first) => {
             let (scripts, why) = shrink(scripts, setup, seed);
             let shown: Vec<_> =
@@ -78,13 +83,31 @@ fn check(seed: u64) -> usize {
     }
 }
 
-#[test]
-fn a_client_cannot_tell_shared_servers_from_its_own() {
+/// `None` where only one seed was asked for.
+fn runs(losses: Option<usize>, count: u64) -> Option<Done> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("RELAY_MODEL_SEED") {
-        check(seed);
-        return;
+        check(seed, losses);
+        return None;
     }
-    let given_back: usize = (1..=number("RELAY_MODEL_RUNS").unwrap_or(1500)).map(check).sum();
-    assert!(given_back > 1000, "only {given_back} times was a server given back: the runs prove nothing");
+    let add = |all: Done, one: Done| Done {
+        given_back: all.given_back + one.given_back,
+        lost: all.lost + one.lost,
+        committed: all.committed + one.committed,
+    };
+    let seeds = 1..=number("RELAY_MODEL_RUNS").unwrap_or(count);
+    Some(seeds.map(|seed| check(seed, losses)).fold(Done::default(), add))
+}
+
+#[test]
+fn a_client_cannot_tell_shared_servers_from_its_own() {
+    let Some(done) = runs(None, 1500) else { return };
+    assert!(done.given_back > 1000, "the runs prove nothing: {done:?}");
+}
+
+/// Of the loss of its server a client reads what it is owed, and goes on with a failed block, or without one.
+#[test]
+fn a_client_goes_on_without_the_server_that_it_lost() {
+    let Some(done) = runs(Some(60), 1000) else { return };
+    assert!(done.lost > 500 && done.committed > 5, "the runs prove nothing: {done:?}");
 }

@@ -3,7 +3,7 @@
 
 mod run;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::messages::{empty, error, frame, notice, whole};
 
@@ -61,6 +61,23 @@ pub(crate) struct Server {
     copying: Option<Copying>,
     /// Before PostgreSQL 14 a setting was reported when it changed.
     reports_at_once: bool,
+    /// It stands for the pooler after the loss of a server.
+    lost: Option<Lost>,
+    /// Blocks that were committed.
+    pub commits: usize,
+    /// What was run for a client, by the words that tell it from all else.
+    pub ran: BTreeSet<String>,
+}
+
+/// What the pooler alone does when a client's server was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The next request fails.
+    Refuses,
+    /// A block was lost; the client has not been told.
+    Untold,
+    /// The same, and it has.
+    Told,
 }
 
 /// An error's SQLSTATE and text.
@@ -102,6 +119,24 @@ impl Server {
             pipelining: false,
             copying: None,
             reports_at_once,
+            lost: None,
+            commits: 0,
+            ran: BTreeSet::new(),
+        }
+    }
+
+    /// What the client of a lost server has: these statements and settings, of which it was told those.
+    pub(crate) fn resumed(
+        &mut self,
+        statements: BTreeMap<String, String>,
+        [settings, reported]: [Settings; 2],
+        lost: Option<Lost>,
+        skipping: bool,
+    ) {
+        (self.statements, self.skipping, self.lost) = (statements, skipping, lost);
+        (self.before, self.settings, self.reported) = (settings.clone(), settings, reported);
+        if matches!(lost, Some(Lost::Untold | Lost::Told)) {
+            self.tx = Tx::Failed;
         }
     }
 
@@ -144,6 +179,15 @@ impl Server {
         }
         if self.skipping && tag != b'S' && tag != b'X' {
             return;
+        }
+        if self.lost == Some(Lost::Refuses) && !b"Hdcf".contains(&tag) {
+            self.lost = None;
+            let refused = failure("08006", "lost");
+            if b"QFS".contains(&tag) {
+                return self.end_simple(refused);
+            }
+            self.skipping = true;
+            return refused.unwrap_or_else(|failure| self.fail(failure));
         }
         match tag {
             b'Q' => self.query(&text(body, 0)),
@@ -234,6 +278,7 @@ impl Server {
     }
 
     fn end(&mut self) {
+        self.lost = None;
         self.tx = Tx::Idle;
         self.pipelining = false;
         self.savepoints.clear();
@@ -253,6 +298,7 @@ impl Server {
         }
         self.say(&error("ERROR", code, &text));
         self.flush();
+        self.lost = self.lost.map(|_| Lost::Told);
         match self.tx {
             Tx::Block => {
                 self.tx = Tx::Failed;
@@ -268,7 +314,9 @@ impl Server {
     }
 
     fn not_failed(&self, text: &str) -> Result<(), Failure> {
-        if self.tx == Tx::Failed && !ends_transaction(text) && !text.is_empty() {
+        // Of a lost block no savepoint is left, nor is known how to begin another like it.
+        let ends = if self.lost.is_some() { ["commit", "rollback"].contains(&text) } else { ends_transaction(text) };
+        if self.tx == Tx::Failed && !ends && !text.is_empty() {
             return failure("25P02", "current transaction is aborted, commands ignored until end of transaction block");
         }
         Ok(())
@@ -373,11 +421,12 @@ impl Server {
 
     fn describe(&mut self, kind: u8, name: &str) -> Result<(), Failure> {
         let text = if kind == b'S' { self.statement(name)? } else { self.portal(name)?.text };
-        if returns_rows(&text) {
+        if returns_rows(&text) || self.lost.is_some() {
             self.not_failed(&text)?;
         }
         if kind == b'S' {
-            self.say(&frame(b't', &[b"\0\x01\0\0\0\x19"]));
+            let parameters: &[u8] = if self.lost.is_some() { b"\0\0" } else { b"\0\x01\0\0\0\x19" };
+            self.say(&frame(b't', &[parameters]));
         }
         self.say(&if returns_rows(&text) { frame(b'T', &[b"\0\x01row\0"]) } else { empty(b'n') });
         Ok(())

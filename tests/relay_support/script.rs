@@ -77,6 +77,26 @@ pub(crate) fn script(random: &mut Random, client: usize) -> Script {
     Script { settings, bursts, vanishes_after }
 }
 
+/// Before its end the client commits a block, whatever it did before.
+pub(crate) fn with_block(random: &mut Random, client: usize, mut script: Script) -> Script {
+    let burst = |parts, wait| Burst { parts, wait };
+    let commit = if random.chance(50) {
+        vec![query("commit")]
+    } else {
+        vec![parse("", "commit"), bind("", "", ""), execute("", 0), empty(b'S')]
+    };
+    let at = script.bursts.len() - 1;
+    script.bursts.splice(
+        at..at,
+        [
+            burst(vec![empty(b'f'), empty(b'S'), query("rollback"), query("begin")], true),
+            burst(vec![query(&format!("select c{client}.block"))], random.chance(70)),
+            burst(commit, random.chance(50)),
+        ],
+    );
+    script
+}
+
 struct Writer<'a> {
     random: &'a mut Random,
     client: usize,

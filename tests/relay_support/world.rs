@@ -1,7 +1,7 @@
 //! Clients that share few servers through relays, beside the same clients with a server of their own each.
 //! All that is between them happens in random order and in pieces of random size.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pglifeguard::server::statements::Statements;
@@ -10,8 +10,9 @@ use pglifeguard::session::relay::table::Table;
 use pglifeguard::session::relay::{Attached, Exchange, Relay, Steps, Stop};
 use pglifeguard::wire::params::ParamSet;
 
+use super::losses::has;
 use super::messages::{frame, show, whole};
-use super::model_server::{Server, Settings};
+use super::model_server::{Server, Settings, Tx};
 use super::script::{DEFAULT, Random, Script};
 
 #[derive(Debug, Clone, Copy)]
@@ -20,11 +21,13 @@ pub(crate) struct Setup {
     pub prepared_max: u32,
     /// Settings are reported when they change, as before PostgreSQL 14, and not by ReadyForQuery.
     pub reports_at_once: bool,
+    /// Servers are lost now and then: one in so many steps.
+    pub losses: Option<usize>,
 }
 
-const NAMES: [&str; 2] = ["TimeZone", "application_name"];
+pub(super) const NAMES: [&str; 2] = ["TimeZone", "application_name"];
 
-fn settings(values: [&str; 2]) -> Settings {
+pub(super) fn settings(values: [&str; 2]) -> Settings {
     NAMES.into_iter().zip(values).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
@@ -37,12 +40,12 @@ fn params(values: [&str; 2]) -> ParamSet {
 }
 
 /// What a server of its own tells the client.
-struct Expected {
-    frames: Vec<Vec<u8>>,
+pub(super) struct Expected {
+    pub(super) frames: Vec<Vec<u8>>,
     /// How many of them after each burst.
-    after: Vec<usize>,
-    settings: Settings,
-    out_of_sync: bool,
+    pub(super) after: Vec<usize>,
+    pub(super) settings: Settings,
+    pub(super) out_of_sync: bool,
 }
 
 fn expected(script: &Script, setup: Setup) -> Expected {
@@ -50,36 +53,36 @@ fn expected(script: &Script, setup: Setup) -> Expected {
     let mut after = Vec::new();
     for burst in &script.bursts {
         burst.parts.iter().for_each(|part| server.feed(part));
-        after.push(frames(&server.output, script.settings).len());
+        after.push(frames(&server.output, &mut settings(script.settings), false).len());
     }
     Expected {
-        frames: frames(&server.output, script.settings),
+        frames: frames(&server.output, &mut settings(script.settings), false),
         after,
         settings: server.settings().clone(),
         out_of_sync: server.out_of_sync,
     }
 }
 
-/// What is compared. A report counts by ReadyForQuery, if it then says something new.
+/// What is compared. A report counts by ReadyForQuery, if it then says something new. `lost` is of a client that has
+/// lost a server: one error is as another.
 /// A duplicate name behind the end of a failed block, in one batch, may be refused as in the block.
-fn frames(mut buf: &[u8], start: [&str; 2]) -> Vec<Vec<u8>> {
+pub(super) fn frames(mut buf: &[u8], told: &mut Settings, lost: bool) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    let mut told: BTreeMap<Vec<u8>, Vec<u8>> =
-        NAMES.iter().zip(start).map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
     let mut reports = told.clone();
     while let Some(total) = whole(buf) {
         let message = &buf[..total];
         let has = |code: &[u8]| message.windows(6).any(|it| it == code);
         match message[0] {
             b'S' => {
-                let mut parts = message[5..].split(|&byte| byte == 0).map(<[u8]>::to_vec);
+                let mut parts =
+                    message[5..].split(|&byte| byte == 0).map(|it| String::from_utf8_lossy(it).into_owned());
                 reports.extend(parts.next().zip(parts.next()));
             }
-            b'E' if has(b"C42P05") || has(b"C25P02") => out.push(frame(b'E', &[b"refused"])),
+            b'E' if lost || has(b"C42P05") || has(b"C25P02") => out.push(frame(b'E', &[b"refused"])),
             b'Z' => {
                 for (name, value) in &reports {
                     if told.insert(name.clone(), value.clone()).as_ref() != Some(value) {
-                        out.push(frame(b'S', &[name, b"\0", value, b"\0"]));
+                        out.push(frame(b'S', &[name.as_bytes(), b"\0", value.as_bytes(), b"\0"]));
                     }
                 }
                 out.push(message.to_vec());
@@ -91,34 +94,47 @@ fn frames(mut buf: &[u8], start: [&str; 2]) -> Vec<Vec<u8>> {
     out
 }
 
-struct Client {
-    relay: Relay,
-    script: Script,
-    expected: Expected,
-    sent_bursts: usize,
-    /// On its way to the pooler.
-    wire: Vec<u8>,
-    sent: usize,
-    /// Read by the pooler and not taken by the relay.
-    kept: Vec<u8>,
-    received: Vec<u8>,
-    server: Option<usize>,
-    gone: bool,
+impl Client {
+    /// What it has received.
+    fn frames(&self) -> Vec<Vec<u8>> {
+        frames(&self.received, &mut settings(self.script.settings), self.lost)
+    }
 }
 
-struct Slot {
-    model: Server,
-    wire: Vec<u8>,
-    kept: Vec<u8>,
-    exchange: Exchange,
-    params: ParamSet,
-    matched: Option<ParamSet>,
-    statements: Statements,
-    taken: bool,
+pub(super) struct Client {
+    pub(super) relay: Relay,
+    pub(super) script: Script,
+    pub(super) expected: Expected,
+    pub(super) sent_bursts: usize,
+    /// On its way to the pooler.
+    pub(super) wire: Vec<u8>,
+    pub(super) sent: usize,
+    /// Read by the pooler and not taken by the relay.
+    pub(super) kept: Vec<u8>,
+    pub(super) received: Vec<u8>,
+    pub(super) server: Option<usize>,
+    pub(super) gone: bool,
+    /// Taken by the relay.
+    pub(super) taken: usize,
+    /// It has lost a server: of errors it only counts that there are some.
+    pub(super) lost: bool,
+    /// Blocks that its server had committed, and bytes that the client had received, when it got the server.
+    pub(super) at_attach: (usize, usize),
+}
+
+pub(super) struct Slot {
+    pub(super) model: Server,
+    pub(super) wire: Vec<u8>,
+    pub(super) kept: Vec<u8>,
+    pub(super) exchange: Exchange,
+    pub(super) params: ParamSet,
+    pub(super) matched: Option<ParamSet>,
+    pub(super) statements: Statements,
+    pub(super) taken: bool,
 }
 
 impl Slot {
-    fn new(setup: Setup) -> Self {
+    pub(super) fn new(setup: Setup) -> Self {
         Self {
             model: Server::new(settings(DEFAULT), setup.reports_at_once),
             wire: Vec::new(),
@@ -131,7 +147,7 @@ impl Slot {
         }
     }
 
-    fn attached(&mut self) -> Attached<'_> {
+    pub(super) fn attached(&mut self) -> Attached<'_> {
         Attached {
             exchange: &mut self.exchange,
             params: &mut self.params,
@@ -169,18 +185,34 @@ impl Slot {
 }
 
 pub(crate) struct World {
-    setup: Setup,
-    random: Random,
-    clients: Vec<Client>,
-    slots: Vec<Slot>,
-    steps: Steps,
+    pub(super) setup: Setup,
+    pub(super) random: Random,
+    pub(super) clients: Vec<Client>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) steps: Steps,
     pub given_back: usize,
+    pub lost: usize,
+    /// With a block that they had committed, and nobody knew.
+    pub committed: usize,
+    /// What ran on servers that are lost.
+    pub(super) ran: BTreeSet<String>,
 }
 
-type Moved = Result<bool, String>;
+/// What a run has come to.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub given_back: usize,
+    pub lost: usize,
+    pub committed: usize,
+}
+
+/// Whether a client has an unnamed statement is not seen from outside.
+pub(super) const UNNAMED: &[u8] = b"unnamed prepared statement does not exist";
+
+pub(super) type Moved = Result<bool, String>;
 
 /// Runs to the end, or to what may not be.
-pub(crate) fn run(scripts: &[Script], setup: Setup, seed: u64) -> Result<usize, String> {
+pub(crate) fn run(scripts: &[Script], setup: Setup, seed: u64) -> Result<Done, String> {
     let table = Arc::new(Table::default());
     let client = |script: &Script| Client {
         relay: Relay::new(Arc::clone(&table), params(script.settings), 1 << 20, true),
@@ -193,11 +225,14 @@ pub(crate) fn run(scripts: &[Script], setup: Setup, seed: u64) -> Result<usize, 
         received: Vec::new(),
         server: None,
         gone: false,
+        taken: 0,
+        lost: false,
+        at_attach: (0, 0),
     };
     let clients: Vec<_> = scripts.iter().map(client).collect();
     // PostgreSQL ends a connection that speaks of other things in a COPY; we let these wait for the end of the COPY.
     if clients.iter().any(|client| client.expected.out_of_sync) {
-        return Ok(0);
+        return Ok(Done::default());
     }
     let mut world = World {
         setup,
@@ -206,13 +241,16 @@ pub(crate) fn run(scripts: &[Script], setup: Setup, seed: u64) -> Result<usize, 
         slots: (0..setup.servers).map(|_| Slot::new(setup)).collect(),
         steps: Steps::default(),
         given_back: 0,
+        lost: 0,
+        committed: 0,
+        ran: BTreeSet::new(),
     };
     match world.run() {
         // Of an unnamed statement that was used in its own transaction, a later one may know nothing (but no other).
-        Err(why) if why.contains("unnamed prepared statement does not ex") => return Ok(0),
+        Err(why) if why.contains("unnamed prepared statement does not ex") => return Ok(Done::default()),
         result => result?,
     }
-    Ok(world.given_back)
+    Ok(Done { given_back: world.given_back, lost: world.lost, committed: world.committed })
 }
 
 impl World {
@@ -224,6 +262,9 @@ impl World {
                 idle = 0;
             }
         }
+        if let Some(twice) = self.slots.iter().find_map(|slot| slot.model.ran.intersection(&self.ran).next()) {
+            return Err(format!("{twice} ran on a server that is lost, and again on another"));
+        }
         (0..self.clients.len()).try_for_each(|at| self.check_done(at))
     }
 
@@ -231,6 +272,12 @@ impl World {
     fn step(&mut self) -> Moved {
         let client = self.random.below(self.clients.len());
         let size = 1 + self.random.below(1 << self.random.clone().below(11));
+        if let (Some(steps), Some(server)) = (self.setup.losses, self.clients[client].server)
+            // Blocks are few, and what matters most.
+            && self.random.below(if self.slots[server].model.tx == Tx::Block { steps.div_ceil(10) } else { steps }) == 0
+        {
+            return self.lose(client);
+        }
         match self.random.below(4) {
             0 => self.client_sends(client),
             1 => self.client_bytes(client, size),
@@ -258,7 +305,7 @@ impl World {
         }
         if let Some(before) = client.sent_bursts.checked_sub(1)
             && client.script.bursts[before].wait
-            && frames(&client.received, client.script.settings).len() < client.expected.after[before]
+            && client.frames().len() < client.expected.after[before]
         {
             return Ok(false);
         }
@@ -285,7 +332,7 @@ impl World {
     }
 
     /// Offers the relay what there is of the client's.
-    fn feed_client(&mut self, at: usize) -> Moved {
+    pub(super) fn feed_client(&mut self, at: usize) -> Moved {
         let client = &mut self.clients[at];
         let mut slot = client.server.map(|server| &mut self.slots[server]);
         self.steps.clear();
@@ -301,6 +348,7 @@ impl World {
             None => return Err(format!("client {at}: bytes for no server")),
         }
         client.kept.drain(..fed.consumed);
+        client.taken += fed.consumed;
         let moved = fed.consumed > 0;
         self.check_received(at)?;
         self.give_back(at)?;
@@ -318,6 +366,7 @@ impl World {
         let slot = free[self.random.below(free.len())];
         self.slots[slot].taken = true;
         self.clients[at].server = Some(slot);
+        self.clients[at].at_attach = (self.slots[slot].model.commits, self.clients[at].received.len());
         self.feed_client(at)?;
         Ok(true)
     }
@@ -371,8 +420,7 @@ impl World {
         client.received.extend(self.steps.to_client.concat(&kept));
         self.check_received(at)?;
         if heard.fatal {
-            self.vanish(at);
-            return Ok(true);
+            return self.lose(at);
         }
         self.give_back(at)?;
         self.feed_client(at)?;
@@ -380,7 +428,7 @@ impl World {
     }
 
     /// The session discards a server whose client is gone, unless it is settled.
-    fn vanish(&mut self, at: usize) {
+    pub(super) fn vanish(&mut self, at: usize) {
         let client = &mut self.clients[at];
         client.gone = true;
         if let Some(server) = client.server.take() {
@@ -390,9 +438,12 @@ impl World {
 
     fn check_received(&self, at: usize) -> Result<(), String> {
         let client = &self.clients[at];
-        let received = frames(&client.received, client.script.settings);
+        let received = client.frames();
         let same = received.iter().zip(&client.expected.frames).take_while(|(a, b)| a == b).count();
         if same < received.len() {
+            if has(&client.received, b'E', UNNAMED) {
+                return Err(String::from_utf8_lossy(UNNAMED).into_owned());
+            }
             let expected = client.expected.frames.get(same).map(|frame| show(frame));
             let before = show(&received[same.saturating_sub(4)..same].concat());
             return Err(format!("client {at}: after {before}: got {}, expected {expected:?}", show(&received[same])));
@@ -405,7 +456,7 @@ impl World {
         if client.gone {
             return Ok(());
         }
-        let received = frames(&client.received, client.script.settings).len();
+        let received = client.frames().len();
         if received < client.expected.frames.len() {
             let missing = show(&client.expected.frames[received]);
             return Err(format!("client {at} is stuck, waits for {missing}"));

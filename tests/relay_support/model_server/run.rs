@@ -11,6 +11,7 @@ impl Server {
 
     pub(super) fn run(&mut self, text: &str, value: &str, _limit: u32, alone: bool) -> Result<(), Failure> {
         let all = words(text);
+        self.ran.extend([value, all.get(1).copied().unwrap_or_default()].map(str::to_owned));
         match all[..] {
             ["select", n, ..] => {
                 self.row(n, value);
@@ -96,6 +97,11 @@ impl Server {
                 self.complete("BEGIN");
             }
             ["commit"] => {
+                if self.lost == Some(Lost::Untold) {
+                    self.end();
+                    return failure("08006", "lost");
+                }
+                self.commits += usize::from(self.tx == Tx::Block);
                 let failed = self.tx == Tx::Failed;
                 if self.tx == Tx::Implicit {
                     self.say(&notice("25P01", "there is no transaction in progress"));
@@ -142,6 +148,9 @@ impl Server {
     }
 
     pub(super) fn in_block(&self, what: &str) -> Result<(), Failure> {
+        if self.lost.is_some() {
+            return failure("25P02", format!("{what} of a lost block"));
+        }
         if matches!(self.tx, Tx::Idle | Tx::Implicit) {
             return failure("25P01", format!("{what} can only be used in transaction blocks"));
         }
