@@ -135,10 +135,12 @@ impl FirstWord {
 pub fn allows_cancel(text: &[u8], cut: bool, in_block: bool) -> bool {
     let text = text.strip_suffix(b"\0").unwrap_or(text);
     let first = skip_blank(text, 0);
-    let Some(mut end) = memchr::memchr(b';', &text[first..]).and_then(|_| statement_end(text, first)) else {
-        let alone = !cut && memchr::memchr(b';', &text[first..]).is_none();
-        return alone && first_word(&text[first..]).allows_cancel(in_block);
-    };
+    // Whatever the first semicolon is part of: with nothing behind it there is one statement only.
+    let semicolon = memchr::memchr(b';', &text[first..]).map(|at| first + at);
+    if semicolon.is_none_or(|at| skip_blank(text, at) == text.len()) {
+        return !cut && first_word(&text[first..]).allows_cancel(in_block);
+    }
+    let Some(mut end) = statement_end(text, first) else { return false };
     let several = skip_blank(text, end) < text.len();
     let mut at = first;
     loop {
