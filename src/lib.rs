@@ -14,6 +14,8 @@ pub mod server;
 
 pub mod pool;
 
+pub mod sql;
+
 pub mod session;
 
 pub mod admin;

@@ -4,9 +4,10 @@ mod frames;
 mod pool;
 mod relay;
 mod scram;
+mod sql;
 mod startup;
 
-criterion::criterion_group!(all, frames::bench, relay::bench, pool::bench, startup::bench, scram::bench);
+criterion::criterion_group!(all, frames::bench, relay::bench, pool::bench, startup::bench, scram::bench, sql::bench);
 criterion::criterion_main!(all);
 
 /// A message with its length.
