@@ -2,7 +2,8 @@
 //! Read as PostgreSQL's grammar has it; what is not known to be one of these is none.
 
 use super::pipeline::Owed;
-use super::words::{Effect, first_word, skip_blank, skip_space};
+use super::words::{Effect, SEVERAL_MAX, first_word, first_words, skip_blank, skip_space};
+use crate::sql::{Dialect, Script};
 
 /// What a text of statements is to a transaction block that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +95,15 @@ pub(super) fn prepares_transaction(text: &[u8]) -> bool {
     word(text, at).0 == b"transaction"
 }
 
-/// Whether behind the first statement of `text` there may be one that ends a transaction block. What stands in
-/// literals is not told from statements: a body that holds such a word behind a semicolon counts.
-pub fn ends_later(text: &[u8]) -> bool {
+/// Whether behind the first statement of `text` there is one that ends a transaction block, or may be.
+pub fn ends_later(text: &[u8], dialect: Dialect) -> bool {
     let text = until_nul(text);
-    memchr::memchr_iter(b';', text).any(|at| first_word(&text[at..]).may_end())
+    if !memchr::memchr_iter(b';', text).any(|at| first_word(&text[at..]).may_end()) {
+        return false;
+    }
+    // What stands in literals and comments is no statement.
+    let script = if text.len() <= SEVERAL_MAX { Script::of(text, dialect) } else { return true };
+    script.broken || first_words(&script, text).skip(1).any(|word| word.may_end())
 }
 
 /// The statement ends at `at`, or is none that is known.
@@ -181,8 +186,11 @@ mod tests {
             ("select 1;;end\0", true),
             ("select 1; prepare transaction 'x'", true),
             ("select ';'", false),
+            ("select 'a; commit'; select 2", false),
+            ("select 1; -- ; commit", false),
+            ("select 'a; commit", true),
         ] {
-            assert_eq!(ends_later(text.as_bytes()), ends, "{text}");
+            assert_eq!(ends_later(text.as_bytes(), Dialect::default()), ends, "{text}");
         }
     }
 }

@@ -13,8 +13,9 @@ use super::prepared::{Guarded, Names, put_frame};
 use super::settings::{differences, write_set};
 use super::steps::Steps;
 use super::table::Table;
-use super::words::{FirstWord, allows_cancel, first_word};
+use super::words::{FirstWord, all_allow_cancel, first_word, several};
 use crate::server::statements::Statements;
+use crate::sql::{Dialect, Encoding};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::params::ParamSet;
 use crate::wire::tag::{backend, frontend};
@@ -98,6 +99,14 @@ pub(super) enum Take {
 }
 
 impl Relay {
+    /// How the server reads the client's texts.
+    fn dialect(&self) -> Dialect {
+        Dialect {
+            standard_conforming_strings: self.params.get("standard_conforming_strings") != Some(b"off"),
+            encoding: self.params.get("client_encoding").map_or(Encoding::Hiding, Encoding::of),
+        }
+    }
+
     /// For a client that has just logged in. `params` are the tracked settings that it was told.
     pub fn new(table: Arc<Table>, params: ParamSet, max_packet: usize, own_names: bool) -> Self {
         Self {
@@ -215,9 +224,15 @@ impl Relay {
                 let word = first_word(text);
                 // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
                 let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
-                let owed =
-                    Owed::Query { effect: word.effect(text, cut), ends_later: in_block && (cut || ends_later(text)) };
-                let allows = |in_block| allows_cancel(text, cut, in_block);
+                let several = several(text).then(|| self.dialect());
+                let ends_later = in_block && (cut || several.is_some_and(|dialect| ends_later(text, dialect)));
+                let owed = Owed::Query { effect: word.effect(text, cut), ends_later };
+                // Of what is not all here it is not said.
+                let allows = |in_block| match several {
+                    _ if cut => false,
+                    None => word.allows_cancel(in_block),
+                    Some(dialect) => all_allow_cancel(text, in_block, dialect),
+                };
                 match self.simple(server, owed, word, allows, steps) {
                     Take::Forward if front > 0 => Ok(self.without_front(header, front, steps)),
                     take => Ok(take),

@@ -2,6 +2,7 @@
 //! and whether they may be cancelled when their client is gone. Comments are skipped as PostgreSQL does.
 
 use super::ending::{Ending, exit, prepares_transaction};
+use crate::sql::{Dialect, Script};
 
 /// What a statement may do that matters to those sent behind it, by its first word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -130,70 +131,33 @@ impl FirstWord {
     }
 }
 
-/// The same of the text of a simple Query. Several statements are a transaction block of their own, and each must allow
-/// it. Of what is not understood, or not all here, it is not said.
-pub fn allows_cancel(text: &[u8], cut: bool, in_block: bool) -> bool {
+/// Whether `text` may hold more than one statement. Whatever its first semicolon is part of: with nothing behind that
+/// there is one statement only.
+pub fn several(text: &[u8]) -> bool {
     let text = text.strip_suffix(b"\0").unwrap_or(text);
     let first = skip_blank(text, 0);
-    // Whatever the first semicolon is part of: with nothing behind it there is one statement only.
-    let semicolon = memchr::memchr(b';', &text[first..]).map(|at| first + at);
-    if semicolon.is_none_or(|at| skip_blank(text, at) == text.len()) {
-        return !cut && first_word(&text[first..]).allows_cancel(in_block);
-    }
-    let Some(mut end) = statement_end(text, first) else { return false };
-    let several = skip_blank(text, end) < text.len();
-    let mut at = first;
-    loop {
-        if cut || !first_word(&text[at..]).allows_cancel(in_block || several) {
-            return false;
-        }
-        at = skip_blank(text, end);
-        if at == text.len() {
-            return true;
-        }
-        match statement_end(text, at) {
-            Some(next) => end = next,
-            None => return false,
-        }
-    }
+    memchr::memchr(b';', &text[first..]).is_some_and(|at| skip_blank(text, first + at) < text.len())
 }
 
-/// The position of the `;` that ends the statement at `at`, or the end of the text; `None` where a quote is not
-/// closed, or whether a backslash is one depends on settings.
-fn statement_end(text: &[u8], mut at: usize) -> Option<usize> {
-    let mut in_name = false;
-    loop {
-        let rest = &text[at..];
-        let names = std::mem::take(&mut in_name);
-        at = match rest {
-            [] | [b';', ..] => return Some(at),
-            [quote @ (b'\'' | b'"'), quoted @ ..] => {
-                let size = memchr::memchr(*quote, quoted)?;
-                if quoted[..size].contains(&b'\\') {
-                    return None;
-                }
-                at + size + 2
-            }
-            [b'-', b'-', ..] | [b'/', b'*', ..] => skip_blank(text, at),
-            [b'$', ..] if !names => dollar_end(text, at)?,
-            [byte, ..] => {
-                in_name = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
-                at + 1
-            }
-        };
+/// As [`FirstWord::allows_cancel`], of a text that may hold several statements: these are a transaction block of their
+/// own, and each must allow it. Of what is not understood it is not said.
+pub fn all_allow_cancel(text: &[u8], in_block: bool, dialect: Dialect) -> bool {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    if text.len() > SEVERAL_MAX {
+        return false;
     }
+    let script = Script::of(text, dialect);
+    let in_block = in_block || script.statements.len() > 1;
+    !script.broken && first_words(&script, text).all(|word| word.allows_cancel(in_block))
 }
 
-/// The position behind the dollar-quoted string that begins at `at`, or behind the `$` if none does.
-fn dollar_end(text: &[u8], at: usize) -> Option<usize> {
-    let tag = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | 0x80..);
-    let size = text[at + 1..].iter().take_while(|byte| tag(byte)).count();
-    let body = at + size + 2;
-    if text.get(body - 1) != Some(&b'$') || text[at + 1].is_ascii_digit() {
-        return Some(at + 1);
-    }
-    memchr::memmem::find(&text[body..], &text[at..body]).map(|end| body + end + size + 2)
+/// The first words of the statements of `text`, which `script` was read from.
+pub(super) fn first_words(script: &Script, text: &[u8]) -> impl Iterator<Item = FirstWord> {
+    script.statements.iter().map(|statement| first_word(&text[statement.span.start as usize..]))
 }
+
+/// Several statements in more bytes than this are not told apart: it would take milliseconds.
+pub(super) const SEVERAL_MAX: usize = 16 * 1024;
 
 /// The position behind blanks, comments and empty statements that begin at `at`.
 pub(super) fn skip_blank(text: &[u8], mut at: usize) -> usize {
@@ -308,16 +272,20 @@ mod tests {
             ("select $1; select a$b$; commit; select c$b$", false, false),
             ("select $1::text || $1;", true, true),
             ("select 1 /* ; commit */; select 2", true, true),
-            // What is not understood.
             ("select 'a\\'; commit; --'", false, false),
+            ("select e'a\\'; commit; --'; select 2", true, true),
+            ("select 1; create function f() begin atomic; select 1; end", true, true),
+            // What is not understood.
             ("select 'open; commit", false, false),
             ("select $a$ open; commit", false, false),
             ("select \"open; commit", false, false),
-            ("select 1; create function f() begin atomic; select 1; end", false, false),
         ] {
-            let seen = [false, true].map(|in_block| allows_cancel(text.as_bytes(), false, in_block));
-            assert_eq!(seen, [alone, in_block], "{text}");
-            assert!(!allows_cancel(text.as_bytes(), true, true), "{text}: more is to come");
+            let text = text.as_bytes();
+            let seen = [false, true].map(|in_block| match several(text) {
+                true => all_allow_cancel(text, in_block, Dialect::default()),
+                false => first_word(text).allows_cancel(in_block),
+            });
+            assert_eq!(seen, [alone, in_block], "{}", text.escape_ascii());
         }
     }
 
@@ -328,7 +296,8 @@ mod tests {
         for all in 0..pieces.len().pow(4) {
             let text: Vec<u8> =
                 (0..4).flat_map(|n| pieces[all / pieces.len().pow(n) % pieces.len()]).copied().collect();
-            allows_cancel(&text, false, true);
+            all_allow_cancel(&text, true, Dialect::default());
+            several(&text);
         }
     }
 }
