@@ -110,6 +110,8 @@ fn note(server: &mut Server, tag: u8, body: &[u8]) -> Result<(), SimpleError> {
                 && let Ok(name) = std::str::from_utf8(name)
             {
                 server.params.set(name, value);
+                // No client's settings are known to hold any more.
+                server.matched = None;
             }
         }
         backend::COMMAND_COMPLETE if body == b"DISCARD ALL\0" || body == b"DEALLOCATE ALL\0" => {

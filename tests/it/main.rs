@@ -6,6 +6,7 @@ mod crowd;
 mod demo;
 mod departures;
 mod drivers;
+mod handed_on;
 mod hostile;
 mod logins;
 mod lost_servers;

@@ -2,7 +2,7 @@
 //! Read as PostgreSQL's grammar has it; what is not known to be one of these is none.
 
 use super::pipeline::Owed;
-use super::words::{Effect, SEVERAL_MAX, first_word, first_words, skip_blank, skip_space};
+use super::words::{Effect, SEVERAL_MAX, first_words, skip_blank, skip_space};
 use crate::sql::{Dialect, Script};
 
 /// What a text of statements is to a transaction block that has failed.
@@ -98,11 +98,10 @@ pub(super) fn prepares_transaction(text: &[u8]) -> bool {
 /// Whether behind the first statement of `text` there is one that ends a transaction block, or may be.
 pub fn ends_later(text: &[u8], dialect: Dialect) -> bool {
     let text = until_nul(text);
-    if !memchr::memchr_iter(b';', text).any(|at| first_word(&text[at..]).may_end()) {
-        return false;
+    if text.len() > SEVERAL_MAX {
+        return true;
     }
-    // What stands in literals and comments is no statement.
-    let script = if text.len() <= SEVERAL_MAX { Script::of(text, dialect) } else { return true };
+    let script = Script::of(text, dialect);
     script.broken || first_words(&script, text).skip(1).any(|word| word.may_end())
 }
 

@@ -43,6 +43,7 @@ impl Relay {
             block: exchange.block,
             failed: exchange.pipeline.status == Status::Failed,
             told: exchange.answered,
+            may_commit: false,
             steps,
         };
         let skips = telling.tell(exchange) || exchange.pipeline.skipping;
@@ -106,6 +107,8 @@ struct Telling<'a> {
     failed: bool,
     /// The client knows that its transaction is over.
     told: bool,
+    /// What is owed behind this may have committed it.
+    may_commit: bool,
     steps: &'a mut Steps,
 }
 
@@ -116,10 +119,16 @@ impl Telling<'_> {
         let mut answered = exchange.answered;
         let mut skips = false;
         let mut ending = None;
-        for owed in exchange.pipeline.iter().filter(|owed| !is_ours(owed)) {
+        // The client counts on one answer to a Sync in doubt and the one behind its COPY: it has read that it copies.
+        let asked = |owed: &&Owed| !is_ours(owed) && !matches!(owed, Owed::DoubtfulSync);
+        let commits = |owed: &Owed| matches!(owed.ending(), Some(Ending::Commits | Ending::Unclear));
+        let mut endings = exchange.pipeline.iter().filter(asked).filter(|owed| commits(owed)).count();
+        for owed in exchange.pipeline.iter().filter(asked) {
             ending = together(ending, owed.ending());
+            endings -= usize::from(commits(owed));
+            self.may_commit = endings > 0;
             let simple = matches!(owed, Owed::Query { .. } | Owed::Function);
-            let sync = matches!(owed, Owed::Sync(_) | Owed::DoubtfulSync);
+            let sync = matches!(owed, Owed::Sync(_));
             if !sync && (skips || !simple) {
                 skips = true;
                 continue;
@@ -150,6 +159,7 @@ impl Telling<'_> {
         let (block, reply) = match (self.block, ending) {
             (Block::Outside, _) => (Block::Outside, statement_unknown(self.why)),
             (Block::Inside, None) if self.told => (Block::Inside, in_failed_transaction()),
+            (Block::Inside, None) if self.may_commit => (Block::Inside, commit_unknown(self.why)),
             (Block::Inside, None) => (Block::Inside, rolled_back(self.why)),
             (Block::Inside, Some(Ending::RollsBack)) => (Block::Outside, rolled_back(self.why)),
             (Block::Inside, Some(Ending::Commits)) if self.failed => (Block::Outside, rolled_back(self.why)),

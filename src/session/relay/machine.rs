@@ -24,7 +24,7 @@ use crate::wire::tag::{backend, frontend};
 const SETTING: &[u8] = b"PGLIFEGUARD_SET";
 
 /// So many replies may be owed; a client that asks for more waits until some are given.
-const OWED_MAX: usize = 64 * 1024;
+const OWED_MAX: usize = 4 * 1024;
 /// Beyond so many bytes of our own for a server these are written before more of the client's are taken:
 /// a Bind of a few bytes may need a Parse of megabytes before it.
 const OWN_MAX: usize = 256 * 1024;
@@ -206,6 +206,7 @@ impl Relay {
         match waits(server.exchange, header.tag) {
             Some(Waits::Hold) => return Ok(Take::Stop(Stop::Hold)),
             Some(Waits::Skip) => return Ok(skip(server.exchange, header.tag, steps)),
+            Some(Waits::Fail) => fail_copy(server.exchange, header.tag, steps),
             Some(Waits::Settle) => {
                 send_sync(server.exchange, How::Swallow, steps);
                 server.exchange.gate = Gate::Settling;
@@ -233,7 +234,9 @@ impl Relay {
                     None => word.allows_cancel(in_block),
                     Some(dialect) => all_allow_cancel(text, in_block, dialect),
                 };
-                match self.simple(server, owed, word, allows, steps) {
+                // A ROLLBACK further on would undo our settings for what stands behind it.
+                let alone = several.is_none() && !cut;
+                match self.simple(server, owed, word.filter(alone), allows, steps) {
                     Take::Forward if front > 0 => Ok(self.without_front(header, front, steps)),
                     take => Ok(take),
                 }
@@ -349,6 +352,8 @@ impl Relay {
 enum Waits {
     Hold,
     Skip,
+    /// It ends a COPY that it should not stand in.
+    Fail,
     /// It is held, and what was sent is ended with a Sync of ours.
     Settle,
 }
@@ -370,7 +375,7 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
             // It reads past a Sync without a word, unless the COPY has failed meanwhile.
             COPY_DATA | COPY_DONE | COPY_FAIL | SYNC => None,
             FLUSH => Some(Waits::Skip),
-            _ => Some(Waits::Hold),
+            _ => Some(Waits::Fail),
         },
         // Settings went out in the transaction that ends with what is owed; should it fail, they are to be sent again
         // before anything else runs.
@@ -432,6 +437,14 @@ fn sync(exchange: &mut Exchange, steps: &mut Steps) -> Take {
     exchange.ended = false;
     pipeline.push(if pipeline.copying_in { Owed::DoubtfulSync } else { Owed::Sync(How::Reply) });
     Take::Forward
+}
+
+/// PostgreSQL drops a connection on which anything else comes while it copies in. Here the COPY fails, and the message
+/// is the next request.
+fn fail_copy(exchange: &mut Exchange, tag: u8, steps: &mut Steps) {
+    exchange.pipeline.copying_in = false;
+    let reason = format!("unexpected message type 0x{tag:02X} during COPY from stdin\0");
+    steps.to_server.own(|out| put_frame(out, frontend::COPY_FAIL, &[reason.as_bytes()]));
 }
 
 fn copy(exchange: &mut Exchange, tag: u8) -> Take {

@@ -300,9 +300,8 @@ impl Pump {
         if heard.fatal && self.mode != PoolMode::Session {
             return self.lose_server(String::new(), cx, scratch);
         }
-        if now.is_some() {
-            self.give_back_if_settled(now, scratch);
-        }
+        // The last that was owed may have been ours: the client has read its own ReadyForQuery before.
+        self.give_back_if_settled(now, scratch);
         // Nor while the server takes nothing: the client's bytes may bring more for it than they are.
         let clogged = self.active.as_ref().is_some_and(Active::wants_write);
         if self.stalled && !clogged { self.feed_held(cx, scratch) } else { Ok(()) }
@@ -363,14 +362,14 @@ impl Pump {
         lease.shared.notes(lease.statements.len());
         if work.xact_since.is_some() {
             self.shared.enters(Phase::Idle, micros);
+            work.query_ends(micros);
             work.xact_ends(micros);
         }
+        let resets = lease.pool().resets_always();
         match work.cancels.take() {
-            None if lease.pool().resets_always() => {
-                lease.release_after_reset(now, &mut work.tally);
-            }
+            None if resets => lease.release_after_reset(now, &mut work.tally),
             None => lease.release(now, &mut work.tally),
-            Some(cancels) => lease.quarantine(cancels.landed(), false, now, &mut work.tally),
+            Some(cancels) => lease.quarantine(cancels.landed(), resets, now, &mut work.tally),
         }
         scratch.keep(work);
     }

@@ -357,16 +357,21 @@ pub(super) fn write_answer(owed: &Owed, steps: &mut Steps) {
 }
 
 pub(super) fn already_exists(name: &[u8]) -> ErrorReply {
-    let text = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name));
+    let text = format!("prepared statement \"{}\" already exists", said(name));
     ErrorReply::error(SqlState::DUPLICATE_STATEMENT, text)
 }
 
 pub(super) fn does_not_exist(name: &[u8]) -> ErrorReply {
     let text: Cow<'static, str> = match name {
         b"" => "unnamed prepared statement does not exist".into(),
-        name => format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)).into(),
+        name => format!("prepared statement \"{}\" does not exist", said(name)).into(),
     };
     ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text)
+}
+
+/// A name as far as PostgreSQL's own names go: thousands of these errors may wait for their turn.
+fn said(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&name[..name.len().min(63)])
 }
 
 /// Checks the part of a Parse behind the name: text, NUL, a count, as many types.

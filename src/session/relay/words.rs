@@ -46,6 +46,11 @@ impl FirstWord {
         &self.bytes[..usize::from(self.len)]
     }
 
+    /// No word at all, unless `known`.
+    pub fn filter(self, known: bool) -> Self {
+        if known { self } else { Self { bytes: [0; 16], len: 0 } }
+    }
+
     /// Whether the statement may run in a transaction that our settings have begun.
     /// VACUUM, CREATE DATABASE and their like may not; what is not known to be harmless isn't taken for it.
     pub fn allows_prefix(&self) -> bool {

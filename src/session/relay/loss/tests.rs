@@ -206,7 +206,7 @@ const LOSSES: &[(&str, &str, &str)] = &[
     (">Q:begin;x;commit <C:BEGIN <C:X ! >Q:y", "C:BEGIN C:X ! 08007 Z:E 25P02 Z:E", ""),
     (">P::begin >B:: >E: >P::x >B:: >E: >S <1 <2 <C:BEGIN !", "1 2 C:BEGIN ! 08006 Z:E", ""),
     // The end of it under way: a COMMIT may have happened, and so may what stands behind it.
-    (">Q:begin <C:BEGIN <Z:T >Q:x >Q:commit >Q:y !", "C:BEGIN Z:T ! 08006 Z:E 08007 Z:I 08007 Z:I", ""),
+    (">Q:begin <C:BEGIN <Z:T >Q:x >Q:commit >Q:y !", "C:BEGIN Z:T ! 08007 Z:E 08007 Z:I 08007 Z:I", ""),
     (">Q:begin <C:BEGIN <Z:T >Q:commit ! >Q:y", "C:BEGIN Z:T ! 08007 Z:I", "Q:y"),
     (">Q:begin <C:BEGIN <Z:T >P::commit >B:: >E: >S !", "C:BEGIN Z:T ! 08007 Z:I", ""),
     (">Q:begin <C:BEGIN <Z:T >Q:commit <C:COMMIT !", "C:BEGIN Z:T C:COMMIT ! Z:I", ""),
@@ -225,7 +225,7 @@ const LOSSES: &[(&str, &str, &str)] = &[
     ),
     // COPY.
     (">Q:copy <G ! >d:x >c >Q:y", "G ! 08007 Z:I", "Q:y"),
-    (">P::copy >B:: >E: >S <1 <2 <G >d:x ! >d:x >c >S >Q:y", "1 2 G ! 08007 Z:I Z:I", "Q:y"),
+    (">P::copy >B:: >E: >S <1 <2 <G >d:x ! >d:x >c >S >Q:y", "1 2 G ! 08007 Z:I", "Q:y"),
     (">Q:begin <C:BEGIN <Z:T >Q:copy <H <d ! >Q:y", "C:BEGIN Z:T H d ! 08006 Z:E 25P02 Z:E", ""),
     // The rest of a frame goes nowhere.
     ("( >Q:select_1_from_t ! ", "! 08007 Z:I", ""),

@@ -1,0 +1,97 @@
+//! Servers that go from client to client: they do go on as soon as the client is done, and nothing goes with them.
+
+use std::time::Duration;
+
+use crate::support::pooler::Pooler;
+use crate::support::raw::{Message, Raw, bind, execute, message, parse, query};
+use crate::support::{Database, PoolerConfig, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn config(database: &Database) -> PoolerConfig {
+    let config = PoolerConfig::new().database("app", database).set("auth_type", "\"trust\"");
+    config.set("default_pool_size", "1").set("pool_mode", "\"transaction\"")
+}
+
+fn client(pooler: &Pooler) -> Raw {
+    Raw::trusted(pooler.port(), "app", "app")
+}
+
+fn sync() -> Vec<u8> {
+    message(b'S', b"")
+}
+
+#[test]
+fn a_server_whose_copy_failed_at_once_goes_to_the_next_client() {
+    let database = Database::create("handed_copy");
+    let pooler = config(&database).start();
+    let (mut one, mut other) = (client(&pooler), client(&pooler));
+    one.query("CREATE TABLE t (n int)");
+    one.query("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'");
+    one.query("CREATE TRIGGER no BEFORE INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION no()");
+    let copy = [parse("", "COPY t FROM STDIN"), bind("", "", &[]), execute("", 0), sync()].concat();
+    for _ in 0..10 {
+        one.send(&copy);
+        assert_eq!(one.until(b'Z').iter().rev().nth(1).map(Message::text), Some("P0001 no".to_owned()));
+        // The first client is idle: what became of its Sync was found out behind its back.
+        assert_eq!(other.query("SELECT 'served'"), ["served"]);
+    }
+}
+
+#[test]
+fn a_server_that_is_always_reset_is_reset_after_a_cancel_too() {
+    let database = Database::create("handed_reset");
+    let pooler = config(&database).set("server_reset_query_always", "true").start();
+    let (mut one, key) = Raw::with_key(pooler.port(), 196_608);
+    let mut other = client(&pooler);
+    one.query("SET work_mem = '77MB'");
+    assert_ne!(other.query("SHOW work_mem"), ["77MB"]);
+    one.send(&query("BEGIN; SET work_mem = '77MB'; COMMIT; SELECT pg_sleep(60)"));
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    wait_until("the query to run", LIMIT, || database.sql(running) == "1");
+    let mut cancel = Raw::tcp(pooler.port());
+    cancel.send(&crate::support::raw::packet(80_877_102, &key));
+    one.until(b'Z');
+    assert_ne!(other.query("SHOW work_mem"), ["77MB"]);
+}
+
+#[test]
+fn a_text_that_rolls_back_keeps_its_client_s_settings() {
+    let database = Database::create("handed_settings");
+    let pooler = config(&database).start();
+    let (mut one, mut other) = (client(&pooler), client(&pooler));
+    for (text, size) in [("BEGIN; ROLLBACK; SHOW timezone", 1), ("SELECT 1; ROLLBACK; SHOW timezone", 2)] {
+        one.query("SET timezone = 'Europe/Berlin'");
+        other.query("SET timezone = 'Asia/Tokyo'");
+        let answers = one.query(text);
+        assert_eq!(answers.last().map(String::as_str), Some("Europe/Berlin"), "{text}");
+        assert_eq!(answers.len(), size, "{text}");
+    }
+}
+
+#[test]
+fn another_request_in_a_copy_ends_the_copy() {
+    let database = Database::create("handed_mid_copy");
+    let pooler = config(&database).start();
+    let (mut one, mut other) = (client(&pooler), client(&pooler));
+    one.query("CREATE TABLE t (n int)");
+    one.send(&query("COPY t FROM STDIN"));
+    one.until(b'G');
+    one.send(&query("SELECT 'next'"));
+    let told: Vec<String> = one.until(b'Z').iter().map(|message| message.text()).collect();
+    assert!(told[0].contains("unexpected message type 0x51 during COPY from stdin"), "{told:?}");
+    let next = one.until(b'Z');
+    assert!(next.iter().any(|message| message.tag == b'D' && message.body.ends_with(b"next")), "{next:?}");
+    assert_eq!(other.query("SELECT count(*) FROM t"), ["0"]);
+}
+
+#[test]
+fn a_text_of_semicolons_holds_nobody_up() {
+    let database = Database::create("handed_semicolons");
+    let pooler = config(&database).set("workers", "1").start();
+    let mut one = client(&pooler);
+    one.query("BEGIN");
+    let text = ";".repeat(1_000_000);
+    one.send(&query(&text));
+    assert_eq!(one.until(b'Z').last().map(|ready| ready.body.clone()), Some(b"T".to_vec()));
+}
