@@ -425,7 +425,7 @@ impl Pool {
     }
 
     fn report_refusal(&self, error: &AcquireError) {
-        events::wait_refused(&self.key, error.reply().code.as_str(), error);
+        events::wait_refused(&self.key, error.reply().code.class(), error);
     }
 
     fn close(&self, mut server: Box<Server>, reason: CloseReason) {

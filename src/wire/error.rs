@@ -29,6 +29,8 @@ impl SqlState {
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
     /// invalid_password
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
+    /// invalid_parameter_value
+    pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     /// invalid_catalog_name
     pub const NO_SUCH_DATABASE: Self = Self(*b"3D000");
     /// duplicate_cursor

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::pooler::Pooler;
-use crate::support::raw::{Message, Raw, bind, execute, message, parse, query};
+use crate::support::raw::{Message, Raw, bind, execute, message, parse, query, startup};
 use crate::support::{Database, PoolerConfig, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -94,4 +94,19 @@ fn a_text_of_semicolons_holds_nobody_up() {
     let text = ";".repeat(1_000_000);
     one.send(&query(&text));
     assert_eq!(one.until(b'Z').last().map(|ready| ready.body.clone()), Some(b"T".to_vec()));
+}
+
+#[test]
+fn a_setting_that_no_server_takes_ends_its_client() {
+    let database = Database::create("handed_refused");
+    let pooler = config(&database).start();
+    let mut other = client(&pooler);
+    let mut one = Raw::tcp(pooler.port());
+    one.send(&startup(196_608, &[("user", "app"), ("database", "app"), ("TimeZone", "Nope")]));
+    one.until(b'Z');
+    one.send(&query("SELECT 1"));
+    let told = one.rest();
+    let expected = ["22023 invalid value for parameter \"TimeZone\": \"Nope\"", "22023 invalid server parameter"];
+    assert_eq!(told, expected);
+    assert_eq!(other.query("SELECT 'served'"), ["served"]);
 }

@@ -145,7 +145,8 @@ settings! {
     #[derive(Copy, Eq)]
     pub struct TcpOptions {
         "TCP, to clients and servers" {
-            /// Have the kernel find out about peers that are gone.
+            /// Have the kernel find out about peers that are gone. A reload changes this, and the five below, for new
+            /// connections to servers; for clients they change with a restart.
             keepalive as "tcp_keepalive": Flag = "true", reload: live;
             /// Unanswered probes after which a peer is gone. 0: the system's setting.
             keepcnt as "tcp_keepcnt": Limit<127> = "0", reload: live;

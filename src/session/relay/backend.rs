@@ -28,6 +28,9 @@ pub struct Heard {
     /// That error was FATAL: the server is closing the connection. Where the client can go on without it
     /// ([`Relay::lose`]) it has not passed, and nothing behind it is taken.
     pub fatal: bool,
+    /// A setting of the client's was refused, which it can only have asked for at its login: it would be refused
+    /// before each of its requests.
+    pub setting_refused: bool,
 }
 
 /// What becomes of a frame.
@@ -291,7 +294,10 @@ impl Relay {
                 steps.to_client.own(|out| error.encode(out));
                 Take::Drop
             }
-            Some(_) => Take::Pass,
+            Some(owed) => {
+                heard.setting_refused = owed.is_prefix() && heard.error == Some(SqlState::INVALID_PARAMETER_VALUE);
+                Take::Pass
+            }
         };
         self.skip_to_sync(server, steps);
         Ok(take)

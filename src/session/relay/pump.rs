@@ -18,15 +18,17 @@ use super::steps::Steps;
 use crate::config::model::PoolMode;
 use crate::net::Stream;
 use crate::net::stream::Probe;
-use crate::pool::{Acquire, AcquireError, Lease};
+use crate::pool::{Acquire, Lease};
 use crate::session::cancel::Canceller;
-use crate::session::deadlines::{Due, Phase};
-use crate::session::registry::{Orders, Shared};
+use crate::session::deadlines::Phase;
+use crate::session::registry::Shared;
 use crate::telemetry::events::session as events;
-use crate::wire::frame::FrameError;
 
+mod end;
 mod lost;
 mod orders;
+
+pub use end::End;
 
 /// One read takes at most this much, in bytes. Large results are a matter of this size.
 const READ: usize = 256 * 1024;
@@ -36,34 +38,6 @@ const READ_AHEAD: usize = 64 * 1024;
 const UNREAD_MAX: usize = 64 * 1024;
 /// Boxes that a worker keeps for the next clients.
 const KEPT: usize = 64;
-
-/// Why the pump stopped.
-#[derive(Debug)]
-pub enum End {
-    /// The client said good-bye.
-    Terminated,
-    /// The client's connection ended or broke.
-    Vanished,
-    /// The client sent what is no message.
-    Violation(FrameError),
-    /// No server was to be had.
-    NoServer(AcquireError),
-    /// The server's connection ended while the client had it, and the client can't go on without.
-    ServerLost {
-        /// What happened to it.
-        cause: String,
-        /// It told the client why itself.
-        told: bool,
-    },
-    /// `server_fast_close`: the session's server is to be closed, and its transaction is over.
-    ServerObsolete,
-    /// A timeout passed.
-    TimedOut(Due),
-    /// Someone else ended the session.
-    Ordered(Orders),
-    /// A transaction block in statement pooling.
-    TransactionInStatementMode,
-}
 
 /// Buffers that a worker thread uses for whichever session it runs.
 struct Scratch {
@@ -299,6 +273,9 @@ impl Pump {
         }
         if heard.fatal && self.mode != PoolMode::Session {
             return self.lose_server(String::new(), cx, scratch);
+        }
+        if heard.setting_refused {
+            return Err(End::SettingRefused);
         }
         // The last that was owed may have been ours: the client has read its own ReadyForQuery before.
         self.give_back_if_settled(now, scratch);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter};
 use tracing::{debug, info, warn};
 
+use crate::telemetry::labels::sqlstate_class;
 use crate::types::{Endpoint, PoolKey, ServerId};
 
 /// Why a server connection was closed. The words are PgBouncer's where it has the case.
@@ -129,9 +130,9 @@ pub fn connect_query_failed(key: &PoolKey, id: ServerId, text: &dyn Display) {
 }
 
 /// A client that wanted a server got an error.
-pub fn wait_refused(key: &PoolKey, sqlstate: &str, text: &dyn Display) {
+pub fn wait_refused(key: &PoolKey, class: [u8; 2], text: &dyn Display) {
     debug!(pool = %key, "client got no server: {text}");
-    counter!(WAITS_REFUSED, "sqlstate" => sqlstate.to_owned()).increment(1);
+    counter!(WAITS_REFUSED, "class" => sqlstate_class(class)).increment(1);
 }
 
 /// A server is being opened beyond `pool_size`.
