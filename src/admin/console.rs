@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
             Ok(Step::Run(asker, command)) => return self.carry_out(asker, command).await,
             Ok(Step::Refuse(error)) => self.refuse(Asker::Query, &error),
             Err(error) => {
-                tell(&error);
+                tell(&self.who.name, &error);
                 self.talk.failed(&error, &mut self.outbox);
             }
         }
@@ -138,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
 
     fn refuse(&mut self, asker: Asker, error: &CommandError) {
         let reply = error.reply();
-        tell(&reply);
+        tell(&self.who.name, &reply);
         self.talk.answered(asker, Err(&reply), &mut self.outbox);
     }
 
@@ -196,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
         };
         events::session::protocol_violation(&text);
         let reply = ErrorReply::fatal(SqlState::PROTOCOL_VIOLATION, text);
-        tell(&reply);
+        tell(&self.who.name, &reply);
         reply.encode(&mut self.outbox);
     }
 
@@ -220,8 +220,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     }
 }
 
-fn tell(error: &ErrorReply) {
-    events::session::error_sent(error.code.0, &error.message);
+fn tell(who: &str, error: &ErrorReply) {
+    events::session::error_sent(&format_args!("console {who}"), error.code.0, &error.message);
 }
 
 #[cfg(test)]

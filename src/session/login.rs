@@ -82,7 +82,7 @@ pub async fn login(
             let wants = incoming.wants.as_ref().map(|(user, database)| (&**user, &**database));
             events::login_refused(refused.why, wants, &incoming.peer);
             if let (Some(mut stream), Some(reply)) = (incoming.stream.take(), refused.reply) {
-                events::error_sent(reply.code.0, &reply.message);
+                events::error_sent(&incoming.peer, reply.code.0, &reply.message);
                 let mut bytes = BytesMut::new();
                 reply.encode(&mut bytes);
                 let limit = super::session::LAST_WORDS;

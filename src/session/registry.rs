@@ -1,6 +1,7 @@
 //! Sessions as others see them: SHOW CLIENTS, KILL_CLIENT, timeouts, cancel requests.
 //! Others leave a session an order and wake it; only the session itself acts on it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
@@ -154,6 +155,14 @@ pub struct Identity {
     pub tls: Arc<str>,
     pub connected_at: SystemTime,
     pub application_name: Box<[u8]>,
+}
+
+/// As in PgBouncer's log: `C-0x1: app/alice@10.0.0.1:49870`.
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.pool.key();
+        write!(f, "{}: {}/{}@{}", self.id, key.database, self.user, self.addresses.0)
+    }
 }
 
 impl Shared {

@@ -86,14 +86,14 @@ impl Session {
             };
             farewell::give_back(active, &mut pump.relay, leaving, &canceller, &registered.shared).await;
         }
-        events::client_closed(close_reason(&end), accepted_at.elapsed());
+        events::client_closed(&registered.shared, close_reason(&end), accepted_at.elapsed());
     }
 }
 
 async fn last_words(pump: &mut Pump, reply: Option<ErrorReply>) -> std::io::Result<()> {
     let mut bytes = pump.take_unwritten();
     if let Some(reply) = reply {
-        events::error_sent(reply.code.0, &reply.message);
+        events::error_sent(&pump.shared, reply.code.0, &reply.message);
         reply.encode(&mut bytes);
     }
     say_and_close(&mut pump.client, bytes).await

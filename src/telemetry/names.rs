@@ -67,6 +67,16 @@ metrics! {
     SERVER_ERRORS: Counter = "pglifeguard_server_errors_total";
     /// Servers that were lost while a client had them, by what that meant for the client.
     SERVERS_LOST: Counter = "pglifeguard_servers_lost_total";
+    /// Connections to PostgreSQL that logged in.
+    SERVERS_OPENED: Counter = "pglifeguard_server_connections_opened_total";
+    /// Connections to PostgreSQL that were closed, by reason.
+    SERVERS_CLOSED: Counter = "pglifeguard_server_connections_closed_total";
+    /// Connections to PostgreSQL that could not be opened or logged in.
+    SERVER_LOGINS_FAILED: Counter = "pglifeguard_server_logins_failed_total";
+    /// Clients that wanted a server and got an error, by class of its SQLSTATE.
+    WAITS_REFUSED: Counter = "pglifeguard_client_waits_refused_total";
+    /// Connections to PostgreSQL opened beyond pool_size, from the reserve.
+    RESERVE_TAKEN: Counter = "pglifeguard_reserve_connections_total";
     /// Cancel requests, by what became of them.
     CANCEL_REQUESTS: Counter = "pglifeguard_cancel_requests_total";
     /// Packets that broke the protocol and cost their connection.

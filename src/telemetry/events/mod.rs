@@ -11,6 +11,7 @@ use super::names::Metric;
 /// Makes the counters appear that have no or few labels.
 pub(super) fn begin_at_zero() {
     session::begin_at_zero();
+    pool::begin_at_zero();
     process::begin_at_zero();
 }
 

@@ -3,10 +3,12 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter};
 use tracing::{debug, info, warn};
 
+use super::{count, count_by, zero};
+
 use crate::telemetry::labels::sqlstate_class;
+use crate::telemetry::names::{RESERVE_TAKEN, SERVER_LOGINS_FAILED, SERVERS_CLOSED, SERVERS_OPENED, WAITS_REFUSED};
 use crate::types::{Endpoint, PoolKey, ServerId};
 
 /// Why a server connection was closed. The words are PgBouncer's where it has the case.
@@ -91,37 +93,29 @@ impl CloseReason {
     }
 }
 
-const SERVERS_OPENED: &str = "pglifeguard_server_connections_opened_total";
-const SERVERS_CLOSED: &str = "pglifeguard_server_connections_closed_total";
-const LOGINS_FAILED: &str = "pglifeguard_server_logins_failed_total";
-const WAITS_REFUSED: &str = "pglifeguard_client_waits_refused_total";
-const RESERVE_TAKEN: &str = "pglifeguard_reserve_connections_total";
-
-/// Tells the recorder what the counters here mean. To be called once, after it is installed.
-pub fn describe() {
-    describe_counter!(SERVERS_OPENED, "Connections to PostgreSQL that logged in");
-    describe_counter!(SERVERS_CLOSED, "Connections to PostgreSQL that were closed, by reason");
-    describe_counter!(LOGINS_FAILED, "Connections to PostgreSQL that could not be opened or logged in");
-    describe_counter!(WAITS_REFUSED, "Clients that waited for a server and got an error, by SQLSTATE");
-    describe_counter!(RESERVE_TAKEN, "Server connections opened beyond pool_size, from the reserve");
+pub(super) fn begin_at_zero() {
+    for metric in [SERVERS_OPENED, RESERVE_TAKEN] {
+        metrics::counter!(metric.name).increment(0);
+    }
+    ["refused", "unreachable"].into_iter().for_each(|kind| zero(SERVER_LOGINS_FAILED, "kind", kind));
 }
 
 /// A server logged in.
 pub fn server_opened(key: &PoolKey, id: ServerId, endpoint: &Endpoint) {
     info!(pool = %key, server = %id, endpoint = %endpoint, "new connection to server");
-    counter!(SERVERS_OPENED).increment(1);
+    count(SERVERS_OPENED);
 }
 
 /// A server was closed.
 pub fn server_closed(key: &PoolKey, id: ServerId, reason: CloseReason, age: Duration) {
     info!(pool = %key, server = %id, "closing because: {} (age={}s)", reason.as_str(), age.as_secs());
-    counter!(SERVERS_CLOSED, "reason" => reason.as_str()).increment(1);
+    count_by(SERVERS_CLOSED, "reason", reason.as_str());
 }
 
 /// A login did not succeed. `refused`: the server answered, with an error.
 pub fn login_failed(key: &PoolKey, endpoint: &Endpoint, refused: bool, text: &dyn Display) {
     warn!(pool = %key, endpoint = %endpoint, "server login failed: {text}");
-    counter!(LOGINS_FAILED, "kind" => if refused { "refused" } else { "unreachable" }).increment(1);
+    count_by(SERVER_LOGINS_FAILED, "kind", if refused { "refused" } else { "unreachable" });
 }
 
 /// `connect_query` failed; the server is used all the same, as in PgBouncer.
@@ -132,13 +126,13 @@ pub fn connect_query_failed(key: &PoolKey, id: ServerId, text: &dyn Display) {
 /// A client that wanted a server got an error.
 pub fn wait_refused(key: &PoolKey, class: [u8; 2], text: &dyn Display) {
     debug!(pool = %key, "client got no server: {text}");
-    counter!(WAITS_REFUSED, "class" => sqlstate_class(class)).increment(1);
+    count_by(WAITS_REFUSED, "class", sqlstate_class(class));
 }
 
 /// A server is being opened beyond `pool_size`.
 pub fn reserve_taken(key: &PoolKey) {
     warn!(pool = %key, "taking connection from reserve_pool");
-    counter!(RESERVE_TAKEN).increment(1);
+    count(RESERVE_TAKEN);
 }
 
 /// An operator's command took effect on a database; `None`: on all.

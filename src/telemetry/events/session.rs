@@ -48,17 +48,17 @@ pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, client: 
     info!(target: CONNECTIONS, reason = reason.as_str(), db, user, %client, "login refused");
 }
 
-/// A client's connection ended, `age` after it was accepted.
-pub fn client_closed(reason: CloseReason, age: Duration) {
+/// The connection of a client that had logged in ended, `age` after it was accepted.
+pub fn client_closed(client: &dyn Display, reason: CloseReason, age: Duration) {
     count_by(CLIENT_DISCONNECTIONS, "reason", reason.as_str());
-    info!(target: DISCONNECTIONS, "closing because: {reason} (age={}s)", age.as_secs());
+    info!(target: DISCONNECTIONS, %client, "closing because: {reason} (age={}s)", age.as_secs());
 }
 
 /// An error of our own was sent to a client. `code` is its SQLSTATE.
-pub fn error_sent(code: [u8; 5], message: &str) {
+pub fn error_sent(client: &dyn Display, code: [u8; 5], message: &str) {
     count_by(ERRORS_SENT, "class", sqlstate_class([code[0], code[1]]));
     let code = std::str::from_utf8(&code).unwrap_or("?????");
-    warn!(target: POOLER_ERRORS, code, "pooler error: {message}");
+    warn!(target: POOLER_ERRORS, %client, code, "pooler error: {message}");
 }
 
 /// A server's error passed through to a client. `class` is the first two bytes of its SQLSTATE.
@@ -98,9 +98,9 @@ mod tests {
             describe_all();
             login_succeeded("app", "alice", true, &"unix(1)");
             login_refused(LoginRefusal::Authentication, Some(("alice", "app")), &"unix(1)");
-            error_sent(*b"08P01", "broken");
-            error_sent([0xff; 5], "broken");
-            client_closed(CloseReason::ClientLeft, Duration::from_secs(3));
+            error_sent(&"C-0x1", *b"08P01", "broken");
+            error_sent(&"C-0x1", [0xff; 5], "broken");
+            client_closed(&"C-0x1", CloseReason::ClientLeft, Duration::from_secs(3));
         });
         let text = recorder.handle().render();
         for line in [
