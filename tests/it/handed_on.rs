@@ -110,3 +110,18 @@ fn a_setting_that_no_server_takes_ends_its_client() {
     assert_eq!(told, expected);
     assert_eq!(other.query("SELECT 'served'"), ["served"]);
 }
+
+#[test]
+fn a_shared_statement_is_read_by_each_client_s_own_settings() {
+    let database = Database::create("handed_dates");
+    let pooler = config(&database).start();
+    let (mut one, mut other) = (client(&pooler), client(&pooler));
+    one.query("SET DateStyle = 'ISO, MDY'");
+    other.query("SET DateStyle = 'ISO, DMY'");
+    let ask = [parse("s", "SELECT date '02/03/2026'"), bind("", "s", &[]), execute("", 0), sync()].concat();
+    for (client, date) in [(&mut one, "2026-02-03"), (&mut other, "2026-03-02")] {
+        client.send(&ask);
+        let answer = client.until(b'Z');
+        assert!(answer.iter().any(|it| it.tag == b'D' && it.body.ends_with(date.as_bytes())), "{date}: {answer:?}");
+    }
+}

@@ -25,11 +25,13 @@ pub enum Aftermath {
 impl Relay {
     /// The client's server is lost. `why` is a sentence that the client may read. The relay goes on without a server.
     ///
-    /// `None` where the client can't go on: it has read the front of a message that will have no end, or the server
-    /// was its own, with whatever it had left there.
+    /// `None` where the client can't go on: it has read the front of a message that will have no end; a Sync within its
+    /// COPY may have been read past, so that nobody knows how many answers it expects; or the server was its own, with
+    /// whatever it had left there.
     pub fn lose(&mut self, server: &mut Attached<'_>, why: &str, steps: &mut Steps) -> Option<Aftermath> {
         let exchange = &mut *server.exchange;
-        if !self.own_names || (exchange.run.left > 0 && exchange.run.forward) {
+        let half = exchange.run.left > 0 && exchange.run.forward;
+        if !self.own_names || half || exchange.pipeline.in_doubt() {
             return None;
         }
         // What is still to come of a frame under way goes nowhere.
@@ -119,8 +121,7 @@ impl Telling<'_> {
         let mut answered = exchange.answered;
         let mut skips = false;
         let mut ending = None;
-        // The client counts on one answer to a Sync in doubt and the one behind its COPY: it has read that it copies.
-        let asked = |owed: &&Owed| !is_ours(owed) && !matches!(owed, Owed::DoubtfulSync);
+        let asked = |owed: &&Owed| !is_ours(owed);
         let commits = |owed: &Owed| matches!(owed.ending(), Some(Ending::Commits | Ending::Unclear));
         let mut endings = exchange.pipeline.iter().filter(asked).filter(|owed| commits(owed)).count();
         for owed in exchange.pipeline.iter().filter(asked) {

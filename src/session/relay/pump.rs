@@ -277,8 +277,11 @@ impl Pump {
         if heard.setting_refused {
             return Err(End::SettingRefused);
         }
-        // The last that was owed may have been ours: the client has read its own ReadyForQuery before.
-        self.give_back_if_settled(now, scratch);
+        // The last that was owed may have been ours: the client has read its own ReadyForQuery before, or its next
+        // message has waited for this.
+        if now.is_some() || !self.stalled {
+            self.give_back_if_settled(now, scratch);
+        }
         // Nor while the server takes nothing: the client's bytes may bring more for it than they are.
         let clogged = self.active.as_ref().is_some_and(Active::wants_write);
         if self.stalled && !clogged { self.feed_held(cx, scratch) } else { Ok(()) }

@@ -77,7 +77,7 @@ impl Relay {
             return Ok(HOLD);
         }
         let pipeline = &server.exchange.pipeline;
-        let statement = self.table.intern(definition);
+        let statement = self.table.intern(definition, &self.params);
         let there = server.statements.touch(statement.id);
         let duplicate = self.names.get(name).is_some();
         // What we are to answer depends on the transaction: in a failed one it is refused.

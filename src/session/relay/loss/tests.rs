@@ -225,7 +225,6 @@ const LOSSES: &[(&str, &str, &str)] = &[
     ),
     // COPY.
     (">Q:copy <G ! >d:x >c >Q:y", "G ! 08007 Z:I", "Q:y"),
-    (">P::copy >B:: >E: >S <1 <2 <G >d:x ! >d:x >c >S >Q:y", "1 2 G ! 08007 Z:I", "Q:y"),
     (">Q:begin <C:BEGIN <Z:T >Q:copy <H <d ! >Q:y", "C:BEGIN Z:T H d ! 08006 Z:E 25P02 Z:E", ""),
     // The rest of a frame goes nowhere.
     ("( >Q:select_1_from_t ! ", "! 08007 Z:I", ""),
@@ -302,6 +301,7 @@ fn settings_that_could_not_be_sent_fail_the_request_that_waited_for_them() {
 fn who_can_not_go_on_is_told_apart() {
     for (own_names, dialogue, losses) in [
         (true, ">Q:x ( <D !", [None]),
+        (true, ">P::copy >B:: >E: >S <1 <2 <G >d:x !", [None]),
         (false, ">Q:x !", [None]),
         (true, ">Q:x !", [Some(Aftermath::Told)]),
         (true, ">Q:begin <C:BEGIN <Z:T !", [Some(Aftermath::Failed)]),
