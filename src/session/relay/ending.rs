@@ -2,8 +2,7 @@
 //! Read as PostgreSQL's grammar has it; what is not known to be one of these is none.
 
 use super::pipeline::Owed;
-use super::words::{Effect, SEVERAL_MAX, first_words, skip_blank, skip_space};
-use crate::sql::{Dialect, Script};
+use super::words::{Effect, skip_blank, skip_space};
 
 /// What a text of statements is to a transaction block that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,16 +94,6 @@ pub(super) fn prepares_transaction(text: &[u8]) -> bool {
     word(text, at).0 == b"transaction"
 }
 
-/// Whether behind the first statement of `text` there is one that ends a transaction block, or may be.
-pub fn ends_later(text: &[u8], dialect: Dialect) -> bool {
-    let text = until_nul(text);
-    if text.len() > SEVERAL_MAX {
-        return true;
-    }
-    let script = Script::of(text, dialect);
-    script.broken || first_words(&script, text).skip(1).any(|word| word.may_end())
-}
-
 /// The statement ends at `at`, or is none that is known.
 fn ends(text: &[u8], at: usize, commit: bool) -> Exit {
     match text.get(at) {
@@ -172,24 +161,6 @@ mod tests {
         ] {
             assert_eq!(exit(text.as_bytes()), is, "{text}");
             assert_eq!(exit(format!("{text}\0").as_bytes()), is, "{text} with NUL");
-        }
-    }
-
-    #[test]
-    fn an_end_behind_other_statements_is_seen() {
-        for (text, ends) in [
-            ("insert into t values (1)", false),
-            ("insert into t values (1);", false),
-            ("insert into t values (1); select 1", false),
-            ("insert into t values (1); /* x */ COMMIT", true),
-            ("select 1;;end\0", true),
-            ("select 1; prepare transaction 'x'", true),
-            ("select ';'", false),
-            ("select 'a; commit'; select 2", false),
-            ("select 1; -- ; commit", false),
-            ("select 'a; commit", true),
-        ] {
-            assert_eq!(ends_later(text.as_bytes(), Dialect::default()), ends, "{text}");
         }
     }
 }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use super::alone::Alone;
-use super::ending::ends_later;
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::pipeline::{Effect, How, Owed, Prepares, Status};
 use super::prepared::{Guarded, Names, put_frame};
 use super::settings::{differences, write_set};
 use super::steps::Steps;
 use super::table::Table;
-use super::words::{FirstWord, all_allow_cancel, first_word, several};
+use super::words::{Said, first_word};
 use crate::server::statements::Statements;
 use crate::sql::{Dialect, Encoding};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
@@ -222,26 +221,19 @@ impl Relay {
                 let front = self.begun();
                 let text = have.get(HEADER + front..).unwrap_or_default();
                 let cut = have.len() < header.total;
-                let word = first_word(text);
+                let said = Said::of(text, cut, || self.dialect());
                 // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
                 let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
-                let several = several(text).then(|| self.dialect());
-                let ends_later = in_block && (cut || several.is_some_and(|dialect| ends_later(text, dialect)));
-                let owed = Owed::Query { effect: word.effect(text, cut), ends_later };
-                // Of what is not all here it is not said.
-                let allows = |in_block| match several {
-                    _ if cut => false,
-                    None => word.allows_cancel(in_block),
-                    Some(dialect) => all_allow_cancel(text, in_block, dialect),
-                };
-                // A ROLLBACK further on would undo our settings for what stands behind it.
-                let alone = several.is_none() && !cut;
-                match self.simple(server, owed, word.filter(alone), allows, steps) {
+                let ends_later = in_block && said.ends_later();
+                let owed = Owed::Query { effect: first_word(text).effect(text, cut), ends_later };
+                match self.simple(server, owed, &said, steps) {
                     Take::Forward if front > 0 => Ok(self.without_front(header, front, steps)),
                     take => Ok(take),
                 }
             }
-            frontend::FUNCTION_CALL => Ok(self.simple(server, Owed::Function, first_word(b"select"), |_| true, steps)),
+            frontend::FUNCTION_CALL => {
+                Ok(self.simple(server, Owed::Function, &Said::One(first_word(b"select")), steps))
+            }
             frontend::PARSE => self.parse(server, header, have, steps),
             frontend::BIND => self.bind(server, header, have, steps),
             frontend::DESCRIBE => self.describe(server, header, have, steps),
@@ -258,8 +250,9 @@ impl Relay {
         }
     }
 
-    /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once.
-    pub(super) fn begin(&mut self, server: &mut Attached<'_>, word: Option<FirstWord>, steps: &mut Steps) -> bool {
+    /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once;
+    /// `together` says that it may be in one transaction with them.
+    pub(super) fn begin(&mut self, server: &mut Attached<'_>, together: bool, steps: &mut Steps) -> bool {
         let exchange = &mut *server.exchange;
         if exchange.begun {
             return true;
@@ -304,7 +297,6 @@ impl Relay {
         *server.matched = None;
         exchange.changes = changes;
         exchange.changed = false;
-        let together = word.is_none_or(|word| word.allows_prefix());
         if !together {
             send_sync(exchange, How::Swallow, steps);
             exchange.gate = Gate::Settling;
@@ -312,16 +304,9 @@ impl Relay {
         together
     }
 
-    fn simple(
-        &mut self,
-        server: &mut Attached<'_>,
-        owed: Owed,
-        word: FirstWord,
-        allows_cancel: impl FnOnce(bool) -> bool,
-        steps: &mut Steps,
-    ) -> Take {
-        server.exchange.asks(allows_cancel);
-        if !self.begin(server, Some(word), steps) {
+    fn simple(&mut self, server: &mut Attached<'_>, owed: Owed, said: &Said, steps: &mut Steps) -> Take {
+        server.exchange.asks(|in_block| said.allows_cancel(in_block));
+        if !self.begin(server, said.allows_prefix(), steps) {
             return Take::Stop(Stop::Hold);
         }
         let exchange = &mut *server.exchange;

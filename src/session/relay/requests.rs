@@ -45,7 +45,7 @@ impl Relay {
         }
         let whole = (have.len() == header.total).then_some(word);
         server.exchange.asks(|in_block| whole.is_some_and(|word| word.allows_cancel(in_block)));
-        if !self.begin(server, Some(word), steps) {
+        if !self.begin(server, word.allows_prefix(), steps) {
             return Ok(HOLD);
         }
         let exchange = &mut *server.exchange;
@@ -85,7 +85,7 @@ impl Relay {
             return Ok(HOLD);
         }
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
-        if !self.begin(server, Some(statement.word()), steps) {
+        if !self.begin(server, statement.word().allows_prefix(), steps) {
             return Ok(HOLD);
         }
         let exchange = &mut *server.exchange;
@@ -240,7 +240,7 @@ impl Relay {
             return Err(Take::Drop);
         };
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
-        if !self.begin(server, Some(statement.word()), steps) {
+        if !self.begin(server, statement.word().allows_prefix(), steps) {
             return Err(HOLD);
         }
         if !server.statements.touch(statement.id) {
@@ -261,7 +261,7 @@ impl Relay {
             b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
             _ => !self.guarded.has(name),
         });
-        if !self.begin(server, recalled, steps) {
+        if !self.begin(server, recalled.is_none_or(|word| word.allows_prefix()), steps) {
             return Some(HOLD);
         }
         if !self.own_names || server.exchange.has_unnamed {
@@ -287,7 +287,7 @@ impl Relay {
     /// first fails whatever the settings are.
     fn begin_beyond_portals(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
         if !self.own_names {
-            self.begin(server, None, steps);
+            self.begin(server, true, steps);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The first words of statements: enough to know whether settings may travel in their transaction,
 //! and whether they may be cancelled when their client is gone. Comments are skipped as PostgreSQL does.
 
+use smallvec::SmallVec;
+
 use super::ending::{Ending, exit, prepares_transaction};
 use crate::sql::{Dialect, Script};
 
@@ -44,11 +46,6 @@ pub struct FirstWord {
 impl FirstWord {
     fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
-    }
-
-    /// No word at all, unless `known`.
-    pub fn filter(self, known: bool) -> Self {
-        if known { self } else { Self { bytes: [0; 16], len: 0 } }
     }
 
     /// Whether the statement may run in a transaction that our settings have begun.
@@ -136,33 +133,68 @@ impl FirstWord {
     }
 }
 
-/// Whether `text` may hold more than one statement. Whatever its first semicolon is part of: with nothing behind that
-/// there is one statement only.
-pub fn several(text: &[u8]) -> bool {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    let first = skip_blank(text, 0);
-    memchr::memchr(b';', &text[first..]).is_some_and(|at| skip_blank(text, first + at) < text.len())
+/// What the text of a simple Query says, by the first words of its statements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// One statement, or none.
+    One(FirstWord),
+    /// Several, or one that holds a semicolon.
+    Several(SmallVec<[FirstWord; 4]>),
+    /// What can't be told: more is to come of it, or it is not understood.
+    Unclear,
 }
 
-/// As [`FirstWord::allows_cancel`], of a text that may hold several statements: these are a transaction block of their
-/// own, and each must allow it. Of what is not understood it is not said.
-pub fn all_allow_cancel(text: &[u8], in_block: bool, dialect: Dialect) -> bool {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    if text.len() > SEVERAL_MAX {
-        return false;
+impl Said {
+    /// Of what begins with `text`; `cut` says that more is to come. The dialect is asked for only where it matters.
+    pub fn of(text: &[u8], cut: bool, dialect: impl FnOnce() -> Dialect) -> Self {
+        let text = text.strip_suffix(b"\0").unwrap_or(text);
+        let first = skip_blank(text, 0);
+        // Whatever the first semicolon is part of: with nothing behind it there is one statement only.
+        let semicolon = memchr::memchr(b';', &text[first..]).map(|at| first + at);
+        match semicolon {
+            _ if cut => Self::Unclear,
+            None => Self::One(first_word(&text[first..])),
+            Some(at) if skip_blank(text, at) == text.len() => Self::One(first_word(&text[first..])),
+            Some(_) if text.len() > SEVERAL_MAX => Self::Unclear,
+            Some(_) => Self::several(text, dialect()),
+        }
     }
-    let script = Script::of(text, dialect);
-    let in_block = in_block || script.statements.len() > 1;
-    !script.broken && first_words(&script, text).all(|word| word.allows_cancel(in_block))
-}
 
-/// The first words of the statements of `text`, which `script` was read from.
-pub(super) fn first_words(script: &Script, text: &[u8]) -> impl Iterator<Item = FirstWord> {
-    script.statements.iter().map(|statement| first_word(&text[statement.span.start as usize..]))
+    fn several(text: &[u8], dialect: Dialect) -> Self {
+        let script = Script::of(text, dialect);
+        if script.broken {
+            return Self::Unclear;
+        }
+        let words = script.statements.iter().map(|statement| first_word(&text[statement.span.start as usize..]));
+        Self::Several(words.collect())
+    }
+
+    /// As [`FirstWord::allows_prefix`]. A ROLLBACK further on would undo our settings for what stands behind it.
+    pub fn allows_prefix(&self) -> bool {
+        matches!(self, Self::One(word) if word.allows_prefix())
+    }
+
+    /// As [`FirstWord::allows_cancel`]. Several are a transaction block of their own, and each must allow it.
+    pub fn allows_cancel(&self, in_block: bool) -> bool {
+        match self {
+            Self::One(word) => word.allows_cancel(in_block),
+            Self::Several(words) => words.iter().all(|word| word.allows_cancel(in_block || words.len() > 1)),
+            Self::Unclear => false,
+        }
+    }
+
+    /// Whether behind the first statement there is one that ends a transaction block, or may be.
+    pub fn ends_later(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Several(words) => words.iter().skip(1).any(FirstWord::may_end),
+            Self::Unclear => true,
+        }
+    }
 }
 
 /// Several statements in more bytes than this are not told apart: it would take milliseconds.
-pub(super) const SEVERAL_MAX: usize = 16 * 1024;
+const SEVERAL_MAX: usize = 16 * 1024;
 
 /// The position behind blanks, comments and empty statements that begin at `at`.
 pub(super) fn skip_blank(text: &[u8], mut at: usize) -> usize {
@@ -215,6 +247,10 @@ fn comment_end(text: &[u8], mut at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn said(text: &[u8], cut: bool) -> Said {
+        Said::of(text, cut, Dialect::default)
+    }
 
     #[test]
     fn blanks_and_nested_comments_are_skipped() {
@@ -285,12 +321,28 @@ mod tests {
             ("select $a$ open; commit", false, false),
             ("select \"open; commit", false, false),
         ] {
-            let text = text.as_bytes();
-            let seen = [false, true].map(|in_block| match several(text) {
-                true => all_allow_cancel(text, in_block, Dialect::default()),
-                false => first_word(text).allows_cancel(in_block),
-            });
-            assert_eq!(seen, [alone, in_block], "{}", text.escape_ascii());
+            let seen = [false, true].map(|in_block| said(text.as_bytes(), false).allows_cancel(in_block));
+            assert_eq!(seen, [alone, in_block], "{text}");
+            assert!(!said(text.as_bytes(), true).allows_cancel(true), "{text}: more is to come");
+        }
+    }
+
+    #[test]
+    fn an_end_behind_other_statements_is_seen() {
+        for (text, ends) in [
+            ("insert into t values (1)", false),
+            ("insert into t values (1);", false),
+            ("insert into t values (1); select 1", false),
+            ("insert into t values (1); /* x */ COMMIT", true),
+            ("select 1;;end\0", true),
+            ("select 1; prepare transaction 'x'", true),
+            ("select ';'", false),
+            ("select 'a; commit'; select 2", false),
+            ("select 1; -- ; commit", false),
+            ("select 'a; commit", true),
+        ] {
+            assert_eq!(said(text.as_bytes(), false).ends_later(), ends, "{text}");
+            assert!(said(text.as_bytes(), true).ends_later(), "{text}: more is to come");
         }
     }
 
@@ -301,8 +353,7 @@ mod tests {
         for all in 0..pieces.len().pow(4) {
             let text: Vec<u8> =
                 (0..4).flat_map(|n| pieces[all / pieces.len().pow(n) % pieces.len()]).copied().collect();
-            all_allow_cancel(&text, true, Dialect::default());
-            several(&text);
+            said(&text, false);
         }
     }
 }
