@@ -9,6 +9,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use targets::random::Random;
 use targets::{Run, TARGETS};
 
 /// Every input of a target's corpus, in order of their names.
@@ -36,7 +37,7 @@ fn random_changes_of_the_corpora_pass() {
     let rounds = std::env::var("FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
     for (target, run) in TARGETS {
         let inputs = corpus(target);
-        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
         for round in 0..rounds {
             for (path, input) in &inputs {
                 let mut changed = input.clone();
@@ -50,18 +51,6 @@ fn random_changes_of_the_corpora_pass() {
 
 fn check(run: Run, input: &[u8], name: &str) {
     assert!(catch_unwind(|| run(input)).is_ok(), "{name}: add to its corpus: {}", input.escape_ascii());
-}
-
-/// Xorshift: every run is the same.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % n.max(1)
-    }
 }
 
 /// One change, as fuzzers make them.

@@ -4,6 +4,7 @@
 pub mod console;
 pub mod frames;
 mod input;
+pub mod random;
 pub mod relay;
 pub mod sasl;
 pub mod settings;

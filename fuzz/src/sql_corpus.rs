@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use oracle::judge;
+use pglifeguard_fuzz::random::Random;
 
 #[derive(Default)]
 struct Tally {
@@ -21,7 +22,7 @@ struct Tally {
 
 fn main() {
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
     let mut tally = Tally::default();
     for path in std::env::args().skip(1) {
         let script = fs::read(&path).expect("readable");
@@ -63,18 +64,6 @@ impl Tally {
             *self.complaints.entry(sort).or_default() += 1;
             println!("{path}: {sort}: {complaint}\n    {}", text.trim().replace('\n', "\n    "));
         }
-    }
-}
-
-/// Xorshift: every run is the same.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % n.max(1)
     }
 }
 

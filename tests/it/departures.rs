@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::pooler::Pooler;
-use crate::support::raw::{CANCEL_REQUEST, Message, Raw, V3_0, message, packet, query, startup};
+use crate::support::raw::{CANCEL_REQUEST, Message, Raw, V3_0, extended, message, packet, query, startup, sync};
 use crate::support::{Database, PoolerConfig, wait_until};
 
 /// One server, which has no time limit for coming to rest: what does not happen by itself fails the test.
@@ -39,16 +39,6 @@ fn waits(database: &Database, event: &str) {
          AND state = 'active' AND wait_event = '{event}'"
     );
     wait_until(event, LIMIT, || database.sql(&waiting) == "1");
-}
-
-/// Parse, Bind and Execute.
-fn extended(text: &str) -> Vec<u8> {
-    let parse = message(b'P', &[b"\0", text.as_bytes(), &[0; 3]].concat());
-    [parse, message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat()
-}
-
-fn sync() -> Vec<u8> {
-    message(b'S', b"")
 }
 
 #[test]

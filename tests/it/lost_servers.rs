@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::pooler::Pooler;
 use crate::support::programs::{python, run};
-use crate::support::raw::{Message, Raw, message, query};
+use crate::support::raw::{Message, Raw, extended, message, query, sync};
 use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -47,15 +47,6 @@ fn asks(client: &mut Raw, sql: &str) -> Vec<String> {
     answers(client, 1)
 }
 
-fn parse_bind_execute(sql: &str) -> Vec<u8> {
-    let parse = message(b'P', &[b"\0", sql.as_bytes(), b"\0\0\0"].concat());
-    [parse, message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat()
-}
-
-fn sync() -> Vec<u8> {
-    message(b'S', b"")
-}
-
 const ROLLED_BACK: &str = "08006 connection to server lost, the transaction is rolled back";
 const STATEMENT_UNKNOWN: &str =
     "08007 connection to server lost, it is not known whether the statement was carried out";
@@ -78,7 +69,7 @@ fn a_statement_of_its_own_fails_and_the_client_goes_on() {
         let detail = String::from_utf8_lossy(fields.detail.unwrap_or_default());
         assert!(detail.contains("FATAL 57P01: terminating connection due to administrator command"), "{detail}");
         assert_eq!(client.query("SELECT 'one'"), ["one"]);
-        client.send(&[parse_bind_execute("SELECT pg_sleep(61)"), sync()].concat());
+        client.send(&[extended("SELECT pg_sleep(61)"), sync()].concat());
         terminate(&database, "SELECT pg_sleep(61)");
         assert_eq!(answers(&mut client, 1), ["1", "2", STATEMENT_UNKNOWN, "Z I"]);
         assert_eq!(client.query("SELECT 'two'"), ["two"]);
@@ -141,9 +132,9 @@ fn pipelines_are_answered_to_their_ends() {
     let mut client = Raw::trusted(pooler.port(), "app", "app");
     client.query("CREATE TABLE t (n int)");
     client.query("BEGIN");
-    let insert = [parse_bind_execute("INSERT INTO t VALUES (1)"), sync()].concat();
-    let sleep = [parse_bind_execute("SELECT pg_sleep(60)"), sync()].concat();
-    let commit = [parse_bind_execute("COMMIT"), sync()].concat();
+    let insert = [extended("INSERT INTO t VALUES (1)"), sync()].concat();
+    let sleep = [extended("SELECT pg_sleep(60)"), sync()].concat();
+    let commit = [extended("COMMIT"), sync()].concat();
     client.send(&[&insert[..], &sleep, &insert, &commit, &insert].concat());
     terminate(&database, "SELECT pg_sleep(60)");
     let answer = answers(&mut client, 5);
@@ -155,7 +146,7 @@ fn pipelines_are_answered_to_their_ends() {
     client.query("BEGIN");
     client.query("SELECT 'last'");
     terminate(&database, "SELECT 'last'");
-    client.send(&[parse_bind_execute("SELECT 1"), sync(), parse_bind_execute("ROLLBACK"), sync()].concat());
+    client.send(&[extended("SELECT 1"), sync(), extended("ROLLBACK"), sync()].concat());
     assert_eq!(answers(&mut client, 2), [ROLLED_BACK, "Z E", "1", "2", "C ROLLBACK", "Z I"]);
     assert_eq!(client.query("SELECT 'one'"), ["one"]);
 }

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 
 use tokio::sync::oneshot;
 
@@ -63,10 +62,8 @@ impl Shared {
             self.awaited.fetch_sub(1, Ordering::Relaxed);
         }
         // Under the lock: a session that takes a ticket has not taken its order by itself before.
-        self.orders.fetch_or(Order::CANCEL.0, Ordering::Release);
+        self.order(Order::CANCEL);
         drop(tickets);
-        let waker = self.waker.lock().clone();
-        waker.inspect(Waker::wake_by_ref);
         landing
     }
 

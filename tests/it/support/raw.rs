@@ -266,6 +266,16 @@ pub(crate) fn target(tag: u8, kind: u8, name: &str) -> Vec<u8> {
     message(tag, &[&[kind], name.as_bytes(), b"\0"].concat())
 }
 
+/// Parse, Bind and Execute of an unnamed statement without parameters.
+pub(crate) fn extended(sql: &str) -> Vec<u8> {
+    [parse("", sql), bind("", "", &[]), execute("", 0)].concat()
+}
+
+/// Sync, to be put together with others.
+pub(crate) fn sync() -> Vec<u8> {
+    SYNC.to_vec()
+}
+
 /// Sync.
 pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 /// Flush.

@@ -3,7 +3,7 @@
 
 use super::{app, direct, trusting};
 use crate::support::Database;
-use crate::support::raw::{FLUSH, Message, Raw, SYNC, bind, execute, message, parse, query, target};
+use crate::support::raw::{FLUSH, Message, Raw, bind, execute, message, parse, query, sync, target};
 
 /// What a client can tell apart: bodies too, and of errors the code and the text.
 fn seen(client: &mut Raw) -> Vec<String> {
@@ -29,10 +29,6 @@ fn seen(client: &mut Raw) -> Vec<String> {
 }
 
 type Dialogue = (&'static str, Vec<Vec<u8>>);
-
-fn sync() -> Vec<u8> {
-    SYNC.to_vec()
-}
 
 fn run(statement: &str, values: &[&[u8]]) -> Vec<Vec<u8>> {
     vec![bind("", statement, values), target(b'D', b'P', ""), execute("", 0), sync()]
