@@ -3,10 +3,12 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -42,8 +44,8 @@ impl Stream {
     /// The socket's; `InvalidData` for what is not TLS.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => poll_receive(socket, cx, buf),
-            Self::Unix(socket) => poll_receive(socket, cx, buf),
+            Self::Tcp(socket) => poll_receive(&*socket, cx, buf),
+            Self::Unix(socket) => poll_receive(&*socket, cx, buf),
             Self::Tls(tls) => tls.poll_read(cx, buf),
         }
     }
@@ -58,8 +60,8 @@ impl Stream {
     /// The socket's.
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(socket) => poll_send(socket, cx, slices),
-            Self::Unix(socket) => poll_send(socket, cx, slices),
+            Self::Tcp(socket) => poll_send(&*socket, cx, slices),
+            Self::Unix(socket) => poll_send(&*socket, cx, slices),
             Self::Tls(tls) => tls.poll_write_vectored(cx, slices),
         }
     }
@@ -211,26 +213,95 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// One `recv`. A short one tells the runtime that the socket is empty, so the next costs no EAGAIN.
-pub(super) fn poll_receive<S: AsyncRead + Unpin>(
-    socket: &mut S,
-    cx: &mut Context<'_>,
-    buf: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let mut buf = ReadBuf::new(buf);
-    ready!(Pin::new(socket).poll_read(cx, &mut buf))?;
-    Poll::Ready(Ok(buf.filled().len()))
+/// What reading and writing takes of a socket that the runtime watches.
+pub(super) trait Socket: AsFd {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn try_io(&self, interest: Interest, call: impl FnOnce() -> io::Result<()>) -> io::Result<()>;
 }
 
-/// One `send`, or one `writev`. Only a short `send` tells the runtime that the socket is full.
-pub(super) fn poll_send<S: AsyncWrite + Unpin>(
-    socket: &mut S,
+macro_rules! impl_socket {
+    ($($socket:ty),*) => {$(
+        impl Socket for $socket {
+            #[inline]
+            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Self::poll_read_ready(self, cx)
+            }
+
+            #[inline]
+            fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Self::poll_write_ready(self, cx)
+            }
+
+            #[inline]
+            fn try_io(&self, interest: Interest, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+                Self::try_io(self, interest, call)
+            }
+        }
+    )*};
+}
+
+impl_socket!(TcpStream, UnixStream);
+
+/// One `recv`. A short one tells the runtime that the socket is empty, so the next costs no EAGAIN.
+#[inline]
+pub(super) fn poll_receive<S: Socket>(socket: &S, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        let room = buf.len();
+        let received = attempt(socket, Interest::READABLE, || {
+            let (received, _) = rustix::net::recv(socket, &mut *buf, RecvFlags::empty())?;
+            Ok((received, received > 0 && received < room))
+        });
+        if let Some(received) = received.transpose() {
+            return Poll::Ready(received);
+        }
+    }
+}
+
+/// One `send`, or one `sendmsg`. Only a short one tells the runtime that the socket is full.
+#[inline]
+pub(super) fn poll_send<S: Socket>(
+    socket: &S,
     cx: &mut Context<'_>,
     slices: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
-    match slices {
-        [one] => Pin::new(socket).poll_write(cx, one),
-        many => Pin::new(socket).poll_write_vectored(cx, many),
+    loop {
+        ready!(socket.poll_write_ready(cx))?;
+        let sent = attempt(socket, Interest::WRITABLE, || match slices {
+            [one] => {
+                let sent = rustix::net::send(socket, one, SendFlags::NOSIGNAL)?;
+                Ok((sent, sent > 0 && sent < one.len()))
+            }
+            many => {
+                let nothing = &mut SendAncillaryBuffer::default();
+                Ok((rustix::net::sendmsg(socket, many, nothing, SendFlags::NOSIGNAL)?, false))
+            }
+        });
+        if let Some(sent) = sent.transpose() {
+            return Poll::Ready(sent);
+        }
+    }
+}
+
+/// One system call, by the kernel's own interface: the C library's makes every call a place where a thread can be
+/// cancelled, which costs. `call` returns how many bytes it moved, and whether that shows that the next would block:
+/// the runtime is told so as if it had. `None`: it would have blocked, and the runtime knows now.
+#[inline]
+fn attempt<S: Socket>(
+    socket: &S,
+    interest: Interest,
+    call: impl FnOnce() -> rustix::io::Result<(usize, bool)>,
+) -> io::Result<Option<usize>> {
+    let mut moved = None;
+    let tried = socket.try_io(interest, || {
+        let (bytes, drained) = call()?;
+        moved = Some(bytes);
+        if drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match tried {
+        Err(error) if moved.is_none() && error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(moved),
     }
 }
 

@@ -151,7 +151,7 @@ impl TlsStream {
     /// written past that. Only the end of a record whose beginning came earlier can be longer than what this
     /// call received; rustls keeps that, which is at most one record, its limit.
     fn poll_receive_into(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        let received = ready!(poll_receive(&mut self.socket, cx, out))?;
+        let received = ready!(poll_receive(&self.socket, cx, out))?;
         let (mut fed, mut plain) = (0, 0);
         loop {
             let taken = self.session.read_tls(&mut &out[fed..received])?;
@@ -208,7 +208,7 @@ struct Socket<'a, 'b> {
 
 impl Read for Socket<'_, '_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        blocking(poll_receive(self.socket, self.cx, buf))
+        blocking(poll_receive(&*self.socket, self.cx, buf))
     }
 }
 
@@ -218,7 +218,7 @@ impl Write for Socket<'_, '_> {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        blocking(poll_send(self.socket, self.cx, slices))
+        blocking(poll_send(&*self.socket, self.cx, slices))
     }
 
     fn flush(&mut self) -> io::Result<()> {

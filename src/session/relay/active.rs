@@ -154,6 +154,18 @@ pub fn write_out(
     if let Some(whole) = out.single(input) {
         return write_whole(stream, cx, whole, pending);
     }
+    write_parts(stream, cx, out, input, pending)
+}
+
+/// Its own function for the sake of the room that it takes on the stack.
+#[inline(never)]
+fn write_parts(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    out: &Out,
+    input: &[u8],
+    pending: &mut BytesMut,
+) -> io::Result<()> {
     if out.size() <= JOINED_MAX {
         let mut joined: SmallVec<[u8; JOINED_MAX]> = SmallVec::new();
         out.slices(input).for_each(|slice| joined.extend_from_slice(slice));

@@ -138,6 +138,8 @@ impl Pump {
     }
 
     /// Moves bytes until something ends the session. Between polls all state is in `self`.
+    // Apart from the code of logins, with which it would be mixed line by line.
+    #[inline(never)]
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.shared.register(cx.waker());

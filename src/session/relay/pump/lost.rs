@@ -15,6 +15,7 @@ impl Pump {
     ///
     /// # Errors
     /// The client can't go on without it.
+    #[cold]
     pub(super) fn lose_server(
         &mut self,
         cause: String,

@@ -11,6 +11,7 @@ use crate::telemetry::labels::CancelOutcome;
 use crate::wire::error::{ErrorReply, SqlState};
 
 impl Pump {
+    #[cold]
     pub(super) fn obey(&mut self, orders: Orders, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
         if [Order::KILL, Order::DATABASE_GONE, Order::SHUTDOWN].into_iter().any(|order| orders.has(order)) {
             return Err(End::Ordered(orders));
