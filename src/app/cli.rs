@@ -12,8 +12,9 @@ use super::commands::{check, demo};
 use super::logging;
 use super::pooler::{Around, StartError, run};
 use super::startup::{Account, PidFile, note_root};
+use super::surroundings;
 use crate::admin::http;
-use crate::config::{Loaded, load};
+use crate::config::{Complaint, Loaded, load};
 
 /// PostgreSQL connection pooler: a drop-in for PgBouncer on every core.
 #[derive(Debug, Parser)]
@@ -73,6 +74,10 @@ fn print(text: &str) {
 
 fn serve(path: &Path) -> Result<(), String> {
     let loaded = read(path)?;
+    let lacking = surroundings::examine(path, &loaded).mistakes;
+    if !lacking.is_empty() {
+        return Err(mistakes(&lacking));
+    }
     let pooler = &loaded.config.pooler;
     let account = pooler.user.as_deref().map(Account::find).transpose().map_err(|error| error.to_string())?;
     let pid_file = pooler.pidfile.as_deref().map(|path| PidFile::write(path, account.as_ref())).transpose();
@@ -97,10 +102,12 @@ fn serve(path: &Path) -> Result<(), String> {
 
 /// Reads the configuration, or says all that is wrong with it.
 fn read(path: &Path) -> Result<Loaded, String> {
-    load(path).map_err(|complaints| {
-        let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-        format!("{}\n{}", "the configuration has mistakes:", lines.join("\n"))
-    })
+    load(path).map_err(|complaints| mistakes(&complaints))
+}
+
+fn mistakes(complaints: &[Complaint]) -> String {
+    let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+    format!("the configuration has mistakes:\n{}", lines.join("\n"))
 }
 
 /// One thread drives everything itself; several share the work.

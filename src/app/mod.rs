@@ -11,3 +11,4 @@ pub mod pooler;
 pub mod reload;
 pub mod signals;
 pub mod startup;
+pub mod surroundings;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,10 +103,7 @@ pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
     let signals = Signals::hear().map_err(StartError::io("cannot hear signals"))?;
     let (tcp, unix) = listeners(&config).await?;
     let metrics = match config.metrics_listen {
-        Some(address) => {
-            let doing = format!("cannot listen on {address} for metrics");
-            Some(TcpListener::bind(address).await.map_err(StartError::io(doing))?)
-        }
+        Some(address) => Some(TcpListener::bind(address).await.map_err(no_metrics(address))?),
         None => None,
     };
     let (stop, stopping) = watch::channel(None);
@@ -141,6 +139,11 @@ pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
     tasks.shutdown().await;
     events::stopped(started_at.elapsed());
     Ok(())
+}
+
+/// There is no `/metrics` at `address`.
+pub(super) fn no_metrics(address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
+    StartError::io(format!("cannot listen on {address} for metrics"))
 }
 
 async fn listeners(config: &Config) -> Result<(Vec<Listener>, Option<Listener>), StartError> {

@@ -65,8 +65,13 @@ impl PidFile {
             }
             writeln!(file, "{}", std::process::id())
         });
-        written.map_err(StartError::io(format!("cannot write pidfile {}", path.display())))?;
+        written.map_err(Self::cannot_write(path))?;
         Ok(Self(path.to_owned()))
+    }
+
+    /// There is none at `path`.
+    pub(super) fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> StartError {
+        StartError::io(format!("cannot write pidfile {}", path.display()))
     }
 }
 
@@ -124,13 +129,18 @@ impl Account {
         Some(Self { uid, gid, groups })
     }
 
+    /// Whether this process is this user's already.
+    pub fn is_ours(&self) -> bool {
+        geteuid() == self.uid
+    }
+
     /// Becomes this user, with all groups that it is in: keys may be readable by one of those only. To be called
     /// while the process has one thread: the kernel keeps these identities by thread, and later threads inherit them.
     ///
     /// # Errors
     /// The process is neither root's nor this user's.
     pub fn become_it(&self, name: &str) -> Result<(), StartError> {
-        if geteuid() == self.uid {
+        if self.is_ours() {
             return Ok(());
         }
         let failed = |error: rustix::io::Errno| StartError::io(format!("user: cannot become \"{name}\""))(error.into());

@@ -24,6 +24,8 @@ pub struct Loaded {
     pub warnings: Vec<Complaint>,
     /// What is wrong with the user list. A start goes on without the users that are missing for it, as PgBouncer's.
     pub mistakes: Vec<Complaint>,
+    /// Where the settings stand, for what else can be found of them.
+    pub places: Places,
 }
 
 /// A configuration to go on with.
@@ -43,9 +45,9 @@ pub struct Reloaded {
 /// Every mistake in it, in the order of the file.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Complaint>> {
     let (resolved, users) = read_all(path, None)?;
-    let Resolved { config, mut warnings, .. } = resolved;
+    let Resolved { config, mut warnings, places, .. } = resolved;
     warnings.extend(users.doubts);
-    Ok(Loaded { config, warnings, mistakes: users.mistakes })
+    Ok(Loaded { config, warnings, mistakes: users.mistakes, places })
 }
 
 /// Reads the configuration from `path` again, to replace `running`.

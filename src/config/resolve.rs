@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::complaint::{Complaint, Place};
 use super::model::{Config, Database, LoadBalance, ShownSetting, SslMode, TlsFiles, User};
-use super::settings::section::Findings;
+use super::settings::section::{Findings, Places};
 use super::settings::table::{Group, Reload, Tree, pooler_settings};
 use super::settings::texts::{Choices, SecretSource};
 use super::settings::{ClientTls, DatabaseSettings, Metrics, Pooler, ServerTls, UserSettings};
@@ -40,6 +40,8 @@ pub struct Resolved {
     pub warnings: Vec<Complaint>,
     /// Settings of which the running value was kept, since only a restart changes them.
     pub needs_restart: Vec<&'static str>,
+    /// Where the settings stand.
+    pub places: Places,
 }
 
 /// Resolves what a reader found. With a `running` configuration, settings that only a restart changes keep its values.
@@ -55,7 +57,7 @@ pub fn resolve(parsed: Parsed, running: Option<&Config>, outside: &Outside<'_>) 
     resolver.pooler(&tree);
     let databases = resolver.databases(&tree);
     resolver.check_pool_sizes(&tree, &databases);
-    let Findings { mut complaints, mut warnings, .. } = resolver.findings;
+    let Findings { mut complaints, mut warnings, places, .. } = resolver.findings;
     complaints.sort();
     warnings.sort();
     if !complaints.is_empty() {
@@ -68,7 +70,7 @@ pub fn resolve(parsed: Parsed, running: Option<&Config>, outside: &Outside<'_>) 
     let metrics_listen = metrics.listen;
     let config =
         Config { pooler, client_tls, server_tls, metrics_listen, databases, users, userlist, shown, tls_files };
-    Ok(Resolved { config, warnings, needs_restart })
+    Ok(Resolved { config, warnings, needs_restart, places })
 }
 
 impl Default for Config {

@@ -4,15 +4,15 @@ mod socket_file;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-pub use socket_file::UnixOptions;
 pub(super) use socket_file::kernel_path;
+pub use socket_file::{UnixOptions, examine as examine_unix};
 
 use self::socket_file::SocketFile;
 use super::address::Address;
@@ -65,6 +65,16 @@ pub enum ListenError {
         /// The kernel's reason.
         cause: io::Error,
     },
+}
+
+impl ListenError {
+    /// The setting of the Unix socket that is in the way.
+    pub fn unix_setting(&self) -> &'static str {
+        match self {
+            Self::Unix { what: socket_file::GROUP, .. } => socket_file::GROUP,
+            _ => "unix_socket_dir",
+        }
+    }
 }
 
 impl Listener {
@@ -182,7 +192,38 @@ fn is_another_there(cause: &io::Error) -> &'static str {
     }
 }
 
+/// Whether [`Listener::tcp`] could listen, and where, in the same words. That somebody listens there already is no
+/// error: it may be the pooler for whose next start this asks.
+///
+/// # Errors
+/// As there.
+pub fn examine_tcp(host: &str, port: u16, options: &TcpOptions) -> Result<Vec<SocketAddr>, ListenError> {
+    let failed = |address: String| |cause| ListenError::Address { address, cause };
+    let found = match literal(host) {
+        Some(found) => found,
+        None => distinct((host, 0).to_socket_addrs().map_err(failed(format!("{host}:{port}")))?),
+    };
+    let (mut bindable, mut missing) = (Vec::new(), None);
+    for address in found.into_iter().map(|ip| SocketAddr::new(ip, port)) {
+        match bind_tcp(address, options) {
+            Err(cause) if address.is_ipv6() && is_missing_family(&cause) => missing = Some(cause),
+            Err(cause) if cause.kind() != io::ErrorKind::AddrInUse => return Err(failed(address.to_string())(cause)),
+            _ => bindable.push(address),
+        }
+    }
+    match missing {
+        Some(cause) if bindable.is_empty() => Err(failed(format!("{host}:{port}"))(cause)),
+        _ => Ok(bindable),
+    }
+}
+
 fn listen_tcp(address: SocketAddr, backlog: u32, options: &TcpOptions) -> io::Result<TcpListener> {
+    let socket = bind_tcp(address, options)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr, options: &TcpOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -191,24 +232,33 @@ fn listen_tcp(address: SocketAddr, backlog: u32, options: &TcpOptions) -> io::Re
     // Accepted sockets inherit these, which saves as many system calls per client.
     options.apply(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
+    match literal(host) {
+        Some(found) => Ok(found),
+        None => Ok(distinct(tokio::net::lookup_host((host, 0)).await?)),
+    }
+}
+
+/// The addresses of what is no name.
+fn literal(host: &str) -> Option<Vec<IpAddr>> {
     if host == "*" {
-        return Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
+        return Some(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
     }
-    if let Ok(literal) = host.trim_start_matches('[').trim_end_matches(']').parse() {
-        return Ok(vec![literal]);
-    }
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    Some(vec![address])
+}
+
+fn distinct(addresses: impl Iterator<Item = SocketAddr>) -> Vec<IpAddr> {
     let mut found = Vec::new();
-    for address in tokio::net::lookup_host((host, 0)).await? {
+    for address in addresses {
         if !found.contains(&address.ip()) {
             found.push(address.ip());
         }
     }
-    Ok(found)
+    found
 }
 
 /// The machine has no such address family, or has it without addresses.

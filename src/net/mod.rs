@@ -1,5 +1,6 @@
 //! Sockets, TLS, DNS. Does not know what a frame is.
 
+pub mod access;
 pub mod address;
 pub mod connect;
 pub mod dns;

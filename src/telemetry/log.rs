@@ -116,6 +116,11 @@ pub fn init(format: Format, verbosity: Verbosity, logfile: Option<&Path>) -> io:
     Ok(LogHandle { filter: handle, sink })
 }
 
+/// Why there is no log at `path`, in words.
+pub fn cannot_open(path: &Path, cause: &io::Error) -> String {
+    format!("cannot open logfile \"{}\": {cause}", path.display())
+}
+
 /// The place that lines are written to.
 #[derive(Debug, Clone, Default)]
 struct Sink(Arc<Mutex<Option<LogFile>>>);
@@ -131,9 +136,11 @@ impl Sink {
         let opened = match path {
             None => None,
             Some(path) => {
-                let file = OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot open logfile \"{}\": {error}", path.display()))
-                })?;
+                let file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(path)
+                    .map_err(|error| io::Error::new(error.kind(), cannot_open(path, &error)))?;
                 Some(LogFile { path: path.to_owned(), file })
             }
         };

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Signal, geteuid};
 
@@ -117,10 +117,82 @@ fn what_cannot_be_is_refused_by_the_name_of_the_setting() {
         ("unix_socket_dir", "\"/nowhere\"", "cannot listen on unix socket /nowhere/.s.PGSQL."),
         ("unix_socket_group", "\"no such group\"", "unix_socket_group: there is no group \"no such group\""),
         ("auth_type", "\"peer\"", "auth_type: expected trust, plain, md5 or scram-sha-256, not \"peer\""),
+        ("listen_addr", "\"127.0.0.1, localhost\"", "listen_addr: \"localhost\" is 127.0.0.1, which is in it already"),
+        ("listen_addr", "\"*, 127.0.0.1\"", "listen_addr: \"127.0.0.1\" is 127.0.0.1, which is in it already"),
+        ("listen_addr", "\"127.0.0.1.1\"", "cannot listen on 127.0.0.1.1:1: failed to lookup address"),
+        ("listen_addr", "\"192.0.2.1\"", "cannot listen on 192.0.2.1:1: Cannot assign requested address"),
+        (
+            "unix_socket_dir",
+            "\"/etc/passwd\"",
+            "cannot listen on unix socket /etc/passwd/.s.PGSQL.1: bind: not a directory",
+        ),
+        ("pidfile", "\"/etc\"", "cannot write pidfile /etc: is a directory"),
     ] {
-        let said = PoolerConfig::new().set("listen_addr", "[]").set(key, value).fails(ANY_PORT);
-        assert!(said.contains(words), "{key}: {said}");
+        let config = PoolerConfig::new().set("listen_addr", "[]").set(key, value);
+        says_so(&config, &line_of(&config, key), words);
     }
+    for (listen, words) in [
+        ("127.0.0.1:1", "listen: 127.0.0.1:1 is where clients are listened for (listen_addr \"127.0.0.1\")"),
+        ("[::]:1", "listen: [::]:1 is where clients are listened for (listen_addr \"127.0.0.1\")"),
+        ("192.0.2.1:2", "cannot listen on 192.0.2.1:2 for metrics: Cannot assign requested address"),
+    ] {
+        let config = PoolerConfig::new().section("metrics", &format!("listen = \"{listen}\"\n"));
+        says_so(&config, &line_of(&config, "listen"), words);
+    }
+}
+
+/// Where the configuration has a setting, as complaints begin.
+fn line_of(config: &PoolerConfig, key: &str) -> String {
+    let text = config.text(Path::new("dir"), ANY_PORT);
+    let line = text.lines().position(|line| line.starts_with(&format!("{key} ="))).expect("it is set");
+    format!("pooler.toml:{}: ", line + 1)
+}
+
+/// Both the check and the start refuse it, with the place.
+fn says_so(config: &PoolerConfig, place: &str, words: &str) {
+    let (checked, good) = config.check(ANY_PORT);
+    let started = config.fails(ANY_PORT);
+    for said in [&checked, &started] {
+        assert!(said.lines().any(|line| line.contains(place) && line.contains(words)), "{place}{words}: {said}");
+    }
+    assert!(!good && checked.ends_with("pooler.toml: 1 mistake\n"), "{checked}");
+}
+
+/// Directories that only root may write to: what a user may do is looked at as that user.
+#[test]
+fn rights_are_those_of_the_user_that_it_becomes() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let (uid, _) = nobody();
+    let roots = tempfile::tempdir().expect("a temporary directory");
+    fs::set_permissions(roots.path(), fs::Permissions::from_mode(0o755)).expect("our own");
+    let at = |name: &str| format!("\"{}\"", roots.path().join(name).display());
+    let base = PoolerConfig::new().owner(uid).set("user", "\"nobody\"").set("listen_addr", "[]");
+    let denied = "Permission denied";
+    let log = base.clone().set("logfile", &at("log"));
+    says_so(&log, &line_of(&log, "logfile"), &format!("cannot open logfile {}: {denied}", at("log")));
+    let socket = base.clone().set("unix_socket_dir", &at(""));
+    let path = roots.path().join(".s.PGSQL.1");
+    let words = format!("cannot listen on unix socket {}: bind: {denied}", path.display());
+    says_so(&socket, &line_of(&socket, "unix_socket_dir"), &words);
+    let group = base.clone().set("unix_socket_group", "\"root\"");
+    says_so(&group, &line_of(&group, "unix_socket_group"), "cannot listen on unix socket ");
+    let (said, good) = base.set("pidfile", &at("pid")).check(ANY_PORT);
+    assert!(good, "root writes it: {said}");
+}
+
+/// A check is made before a reload, too.
+#[test]
+fn what_a_running_pooler_has_is_no_mistake() {
+    let database = Database::create("check_running");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = PoolerConfig::new().database("app", &database);
+    let config = config.set("pidfile", &format!("\"{}\"", dir.path().join("pid").display()));
+    let pooler = config.start();
+    let same = config.set("unix_socket_dir", &format!("\"{}\"", pooler.directory().display()));
+    let (said, good) = same.check(pooler.port());
+    assert!(good, "{said}");
 }
 
 /// The user that has no rights, and its group.

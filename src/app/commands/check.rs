@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::app::startup::Account;
+use crate::app::surroundings;
 use crate::config::model::{SslMode, TlsVersions};
 use crate::config::settings::texts::Choices;
 use crate::config::{self, Complaint, Config};
@@ -11,9 +11,11 @@ use crate::config::{self, Complaint, Config};
 /// Checks the configuration at `path`: the text to print, and whether it can be used.
 pub fn report(path: &Path) -> (String, bool) {
     match config::load(path) {
-        Ok(loaded) => {
-            let mut wrong = loaded.mistakes;
-            wrong.extend(user_mistake(path, &loaded.config));
+        Ok(mut loaded) => {
+            let found = surroundings::examine(path, &loaded);
+            loaded.warnings.extend(found.warnings);
+            let mut wrong = found.mistakes;
+            wrong.extend(loaded.mistakes);
             let warnings = warnings(&loaded.warnings);
             match wrong.is_empty() {
                 true => (warnings + &summary(path, &loaded.config), true),
@@ -22,12 +24,6 @@ pub fn report(path: &Path) -> (String, bool) {
         }
         Err(complaints) => (mistakes(path, &complaints), false),
     }
-}
-
-/// Whether a start as root could become `user`.
-fn user_mistake(path: &Path, config: &Config) -> Option<Complaint> {
-    let error = Account::find(config.pooler.user.as_deref()?).err()?;
-    Some(Complaint { file: path.display().to_string(), place: None, text: error.to_string() })
 }
 
 fn warnings(warnings: &[Complaint]) -> String {
@@ -171,7 +167,7 @@ mod tests {
         fs::write(&path, "[pooler]\nauth_file = \"none.txt\"\nuser = \"no such user\"\n").expect("written");
         let (text, ok) = report(&path);
         assert!(!ok && text.contains("none.txt: can't read it"), "{text}");
-        assert!(text.contains("pooler.toml: user: there is no user \"no such user\"") && text.contains("2 mistakes"));
+        assert!(text.contains("pooler.toml:3: user: there is no user \"no such user\"") && text.contains("2 mistakes"));
     }
 
     /// A key, and a certificate for it that ends at the beginning of this year.

@@ -7,9 +7,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Gid, getegid, geteuid, getgroups};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::ListenError;
+use crate::net::access::Question;
 
 /// A Unix socket as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,12 @@ pub struct UnixOptions<'a> {
     pub group: Option<&'a str>,
     /// `listen_backlog`.
     pub backlog: u32,
+}
+
+impl UnixOptions<'_> {
+    fn file(&self) -> PathBuf {
+        self.dir.join(format!(".s.PGSQL.{}", self.port))
+    }
 }
 
 /// The file, which goes when this is dropped.
@@ -50,8 +58,44 @@ impl Drop for SocketFile {
     }
 }
 
+/// Whether [`super::Listener::unix`] could make the socket, in the same words. That somebody listens there already is
+/// no error: it may be the pooler for whose next start this asks.
+///
+/// # Errors
+/// As there.
+pub fn examine(options: &UnixOptions<'_>, question: Question) -> Result<(), ListenError> {
+    let path = options.file();
+    let failed = |what, cause| ListenError::Unix { path: path.clone(), what, cause };
+    SockAddr::unix(kernel_path(&path)).map_err(|e| failed("path", e))?;
+    if is_abstract(&path) {
+        return Ok(());
+    }
+    question.of_directory(options.dir).map_err(|e| failed("bind", e))?;
+    if let Ok(found) = fs::symlink_metadata(&path)
+        && !found.file_type().is_socket()
+    {
+        return Err(failed("bind", not_a_socket()));
+    }
+    let Some(group) = options.group else { return Ok(()) };
+    let id = group_id(group).map_err(|e| failed(GROUP, e))?;
+    let may_give = || {
+        let id = Gid::from_raw(id);
+        geteuid().is_root() || getegid() == id || getgroups().is_ok_and(|groups| groups.contains(&id))
+    };
+    match question {
+        Question::MayWrite if !may_give() => Err(failed(GROUP, rustix::io::Errno::PERM.into())),
+        _ => Ok(()),
+    }
+}
+
+pub(super) const GROUP: &str = "unix_socket_group";
+
+fn not_a_socket() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name that is not a socket")
+}
+
 pub(super) fn listen(options: &UnixOptions<'_>) -> Result<(Socket, SocketFile), ListenError> {
-    let path = options.dir.join(format!(".s.PGSQL.{}", options.port));
+    let path = options.file();
     let failed = |what, cause| ListenError::Unix { path: path.clone(), what, cause };
     let address = SockAddr::unix(kernel_path(&path)).map_err(|e| failed("path", e))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(|e| failed("socket", e))?;
@@ -95,9 +139,7 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), ListenError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(failed("stat", e)),
         Ok(found) if !found.file_type().is_socket() => {
-            let cause =
-                io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name that is not a socket");
-            return Err(failed("bind", cause));
+            return Err(failed("bind", not_a_socket()));
         }
         Ok(_) => {}
     }
@@ -115,8 +157,8 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), ListenError> {
 
 fn permit(path: &Path, options: &UnixOptions<'_>) -> Result<(), (&'static str, io::Error)> {
     if let Some(group) = options.group {
-        let id = group_id(group).map_err(|e| ("unix_socket_group", e))?;
-        chown(path, None, Some(id)).map_err(|e| ("unix_socket_group", e))?;
+        let id = group_id(group).map_err(|e| (GROUP, e))?;
+        chown(path, None, Some(id)).map_err(|e| (GROUP, e))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(options.mode)).map_err(|e| ("unix_socket_mode", e))
 }

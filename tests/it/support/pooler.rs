@@ -83,6 +83,15 @@ impl PoolerConfig {
         self
     }
 
+    /// What `pglifeguard check` says of it, and whether it finds it good.
+    pub(crate) fn check(&self, port: u16) -> (String, bool) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = self.write(dir.path(), port);
+        let output = Command::new(env!("CARGO_BIN_EXE_pglifeguard")).arg("check").arg(config).output();
+        let output = output.expect("the binary has just been built");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
+    }
+
     /// Starts a pooler that can't start, on this port, and returns what it says.
     #[track_caller]
     pub(crate) fn fails(&self, port: u16) -> String {
@@ -145,6 +154,18 @@ impl PoolerConfig {
     fn write(&self, dir: &Path, port: u16) -> PathBuf {
         let users: String = self.users.iter().map(|(name, secret)| format!("\"{name}\" \"{secret}\"\n")).collect();
         fs::write(dir.join("userlist.txt"), users).expect("a file of our own");
+        let config = dir.join("pooler.toml");
+        fs::write(&config, self.text(dir, port)).expect("a file of our own");
+        if self.owner.is_some() {
+            for path in [dir, &config, &dir.join("userlist.txt")] {
+                chown(path, self.owner, None).expect("only root can do this");
+            }
+        }
+        config
+    }
+
+    /// The configuration file of a pooler in the directory.
+    pub(crate) fn text(&self, dir: &Path, port: u16) -> String {
         let mut text = format!("[pooler]\nlisten_port = {port}\n");
         if !self.settings.iter().any(|(key, _)| key == "unix_socket_dir") {
             let _ = writeln!(text, "unix_socket_dir = \"{}\"", dir.display());
@@ -152,15 +173,7 @@ impl PoolerConfig {
         for (key, value) in &self.settings {
             let _ = writeln!(text, "{key} = {value}");
         }
-        text += &self.sections;
-        let config = dir.join("pooler.toml");
-        fs::write(&config, text).expect("a file of our own");
-        if self.owner.is_some() {
-            for path in [dir, &config, &dir.join("userlist.txt")] {
-                chown(path, self.owner, None).expect("only root can do this");
-            }
-        }
-        config
+        text + &self.sections
     }
 }
 

@@ -1,0 +1,197 @@
+//! What the settings need of the machine, looked at without changing anything: that directories are there and can be
+//! written to, users and groups known, addresses this machine's own and named once. `check` tells what a start would
+//! fail at, and a start refuses it in the same words.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread;
+
+use rustix::process::geteuid;
+use socket2::{Domain, Socket, Type};
+
+use super::pooler::no_metrics;
+use super::startup::{Account, PidFile};
+use crate::config::{Complaint, Config, Loaded};
+use crate::net::access::Question;
+use crate::net::listen::{ListenError, UnixOptions, examine_tcp, examine_unix};
+use crate::net::options::TcpOptions;
+use crate::net::tls::TlsSlot;
+use crate::telemetry::log::cannot_open;
+
+/// What a look at the machine found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What a start would fail at, in the order of the file.
+    pub mistakes: Vec<Complaint>,
+    /// What could not be looked at.
+    pub warnings: Vec<Complaint>,
+}
+
+/// Looks at what `loaded`, read from `path`, needs.
+pub fn examine(path: &Path, loaded: &Loaded) -> Found {
+    let mut look = Look { path, loaded, found: Found::default() };
+    look.all();
+    look.found.mistakes.sort();
+    look.found
+}
+
+struct Look<'a> {
+    path: &'a Path,
+    loaded: &'a Loaded,
+    found: Found,
+}
+
+impl Look<'_> {
+    /// In the steps of a start: the pid file is root's, what follows is the user's.
+    fn all(&mut self) {
+        let account = self.loaded.config.pooler.user.as_deref().map(Account::find).transpose();
+        let account = account.unwrap_or_else(|error| {
+            self.complain("user", error.to_string());
+            None
+        });
+        match (account, self.loaded.config.pooler.user.as_deref()) {
+            (Some(account), Some(name)) if geteuid().is_root() => {
+                self.pid_file(Question::MayWrite);
+                // Identities are a thread's own: only this one becomes another's.
+                let looked = thread::scope(|scope| scope.spawn(|| self.rest_as(&account, name)).join());
+                looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+            (Some(account), Some(name)) if !account.is_ours() => {
+                self.pid_file(Question::IsThere);
+                self.rest(Question::IsThere);
+                let text = format!("user: only root can become \"{name}\", and see what it may write to");
+                self.found.warnings.push(self.complaint("pooler", "user", text));
+            }
+            _ => {
+                self.pid_file(Question::MayWrite);
+                self.rest(Question::MayWrite);
+            }
+        }
+    }
+
+    fn rest_as(&mut self, account: &Account, name: &str) {
+        match account.become_it(name) {
+            Ok(()) => self.rest(Question::MayWrite),
+            Err(error) => self.complain("user", error.to_string()),
+        }
+        // What root could read, its user may not.
+        let config = &self.loaded.config;
+        let clients = TlsSlot::for_clients(&config.client_tls.options()).err();
+        let servers = TlsSlot::for_servers(&config.server_tls.options()).err();
+        for error in [clients, servers].into_iter().flatten() {
+            self.complain(error.setting().unwrap_or_default(), error.to_string());
+        }
+    }
+
+    fn rest(&mut self, question: Question) {
+        let pooler = &self.loaded.config.pooler;
+        if let Some(path) = &pooler.logfile
+            && let Err(cause) = question.of_file(path)
+        {
+            self.complain("logfile", cannot_open(path, &cause));
+        }
+        if let Some(dir) = &pooler.unix_socket_dir {
+            let group = pooler.unix_socket_group.as_deref();
+            let (mode, backlog) = (pooler.unix_socket_mode, pooler.listen_backlog);
+            let options = UnixOptions { dir, port: pooler.listen_port, mode, group, backlog };
+            if let Err(error) = examine_unix(&options, question) {
+                self.complain(error.unix_setting(), error.to_string());
+            }
+        }
+        self.addresses(&self.loaded.config);
+    }
+
+    fn pid_file(&mut self, question: Question) {
+        if let Some(path) = &self.loaded.config.pooler.pidfile
+            && let Err(cause) = question.of_file(path)
+        {
+            self.complain("pidfile", PidFile::cannot_write(path)(cause).to_string());
+        }
+    }
+
+    fn addresses(&mut self, config: &Config) {
+        let pooler = &config.pooler;
+        let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
+        for host in &pooler.listen_addr {
+            let addresses = match examine_tcp(host, pooler.listen_port, &pooler.tcp.options()) {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    self.complain("listen_addr", error.to_string());
+                    continue;
+                }
+            };
+            let twice = |address: &&SocketAddr| taken.iter().any(|(_, other)| are_one(**address, *other, true));
+            if let Some(address) = addresses.iter().find(twice) {
+                self.complain(
+                    "listen_addr",
+                    format!("listen_addr: {host:?} is {}, which is in it already", address.ip()),
+                );
+                continue;
+            }
+            taken.extend(addresses.into_iter().map(|address| (host.as_str(), address)));
+        }
+        if let Some(metrics) = config.metrics_listen {
+            let only_v6 = Socket::new(Domain::IPV6, Type::STREAM, None).and_then(|socket| socket.only_v6());
+            let only_v6 = only_v6.unwrap_or(true);
+            let clash = taken.iter().find(|(_, address)| are_one(metrics, *address, only_v6));
+            let text = match clash {
+                Some((host, _)) => {
+                    Some(format!("listen: {metrics} is where clients are listened for (listen_addr {host:?})"))
+                }
+                None => match examine_tcp(&metrics.ip().to_string(), metrics.port(), &TcpOptions::default()) {
+                    Err(ListenError::Address { cause, .. }) => Some(no_metrics(metrics)(cause).to_string()),
+                    _ => None,
+                },
+            };
+            if let Some(text) = text {
+                self.found.mistakes.push(self.complaint("metrics", "listen", text));
+            }
+        }
+    }
+
+    /// Notes a mistake in a setting of `[pooler]`.
+    fn complain(&mut self, key: &'static str, text: String) {
+        self.found.mistakes.push(self.complaint("pooler", key, text));
+    }
+
+    fn complaint(&self, section: &str, key: &'static str, text: String) -> Complaint {
+        let place = self.loaded.places.get(&(section.to_owned(), key)).copied();
+        Complaint { file: self.path.display().to_string(), place, text }
+    }
+}
+
+/// Whether who listens at `address` keeps others from listening at `other`. Unless it is told to take `only_v6`, the
+/// unspecified address of IPv6 stands for those of IPv4 as well.
+fn are_one(address: SocketAddr, other: SocketAddr, only_v6: bool) -> bool {
+    let covers = |address: SocketAddr, other: SocketAddr| address.ip().is_unspecified() || address.ip() == other.ip();
+    address.port() == other.port()
+        && match address.is_ipv4() == other.is_ipv4() {
+            true => covers(address, other) || covers(other, address),
+            false => !only_v6 && address.is_ipv6() && address.ip().is_unspecified(),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_stand_for_others_are_one_with_them() {
+        for (address, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("[::1]:1", "127.0.0.1:1", false),
+            ("0.0.0.0:1", "[::1]:1", false),
+        ] {
+            let (address, other) = (address.parse().expect("an address"), other.parse().expect("an address"));
+            assert_eq!(are_one(address, other, true), expected, "{address} {other}");
+            assert_eq!(are_one(address, other, false), expected, "{address} {other}");
+        }
+        let (all, one) = (SocketAddr::from(([0u16; 8], 1)), SocketAddr::from(([127, 0, 0, 1], 1)));
+        assert!(are_one(all, one, false) && !are_one(all, one, true));
+    }
+}
