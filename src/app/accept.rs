@@ -22,7 +22,7 @@ use crate::wire::error::{ErrorReply, SqlState};
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Takes clients until `open` says no more, then closes the listener.
-pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: watch::Receiver<bool>) {
+pub async fn take_clients(pooler: Arc<Pooler>, listener: Arc<Listener>, mut open: watch::Receiver<bool>) {
     let mut complaints = Complaints::default();
     loop {
         let accepted = tokio::select! {
@@ -43,7 +43,7 @@ pub async fn take_clients(pooler: Arc<Pooler>, listener: Listener, mut open: wat
                 tokio::spawn(serve(Arc::clone(&pooler), stream, peer, counted));
             }
             Connection::Starved(error) if complaints.is_due(Instant::now()) => {
-                events::accept_starved(&listener, &error)
+                events::accept_starved(&*listener, &error)
             }
             Connection::Starved(_) => {}
         }

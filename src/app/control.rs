@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use tokio::sync::{Mutex, watch};
 
 use super::dial::Dialer;
-use super::reload;
+use super::reload::{Running, reload};
 use crate::admin::control::{
     Control, Counts, DatabaseRow, Health, HistogramSnapshot, Histograms, Later, Reachability, Totals, UserRow,
 };
 use crate::admin::error::CommandError;
 use crate::config::model::{Config, Database, LoadBalance, ShownSetting};
+use crate::net::listen::Listener;
 use crate::pool::stats::{DatabaseStatus, Histogram, PoolRow, ServerRow};
 use crate::session::context::Context;
 use crate::session::registry::{ClientRow, Order};
@@ -31,6 +32,8 @@ pub struct Hands {
     pub context: Arc<Context>,
     /// Makes server connections.
     pub dialer: Arc<Dialer>,
+    /// Where clients come in by TCP.
+    pub listening: Arc<[Weak<Listener>]>,
     /// The configuration's file.
     pub path: PathBuf,
     /// The log.
@@ -217,12 +220,16 @@ impl Control for Hands {
     }
 
     fn reload(&self) -> Later<Result<(), CommandError>> {
-        let (context, dialer, path, log) =
-            (Arc::clone(&self.context), Arc::clone(&self.dialer), self.path.clone(), self.log.clone());
-        let reloading = Arc::clone(&self.reloading);
+        let (path, reloading) = (self.path.clone(), Arc::clone(&self.reloading));
+        let running = Running {
+            context: Arc::clone(&self.context),
+            dialer: Arc::clone(&self.dialer),
+            listening: Arc::clone(&self.listening),
+            log: self.log.clone(),
+        };
         let task = tokio::spawn(async move {
             let _alone = reloading.lock().await;
-            reload::reload(context, dialer, path, log).await
+            reload(running, path).await
         });
         Box::pin(async move {
             let done = task.await.unwrap_or_else(|error| Err(vec![error.to_string()]));

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -107,7 +107,8 @@ pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
         None => None,
     };
     let (stop, stopping) = watch::channel(None);
-    let (hands, context) = build(&config, around.path, around.log, stop)?;
+    let listening = tcp.iter().map(Arc::downgrade).collect();
+    let (hands, context) = build(&config, around.path, around.log, Ends { stop, listening })?;
     prepare_verifiers(&context, &config);
     let admin = Arc::new(AdminContext::new(Arc::clone(&hands) as Arc<_>, Instant::now()));
     let pooler = Arc::new(Pooler { context, admin });
@@ -116,7 +117,7 @@ pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
     let (open, taking) = watch::channel(true);
     let (always, forever) = watch::channel(true);
     for (listener, open) in tcp.into_iter().map(|l| (l, &taking)).chain(unix.into_iter().map(|l| (l, &forever))) {
-        events::listening(&listener);
+        events::listening(&*listener);
         tasks.spawn(take_clients(Arc::clone(&pooler), listener, open.clone()));
     }
     tasks.spawn(keep_averages(Arc::clone(&pooler.admin)));
@@ -146,32 +147,39 @@ pub(super) fn no_metrics(address: SocketAddr) -> impl FnOnce(io::Error) -> Start
     StartError::io(format!("cannot listen on {address} for metrics"))
 }
 
-async fn listeners(config: &Config) -> Result<(Vec<Listener>, Option<Listener>), StartError> {
+async fn listeners(config: &Config) -> Result<(Vec<Arc<Listener>>, Option<Arc<Listener>>), StartError> {
     let pooler = &config.pooler;
     // TCP last: whoever is answered there finds the rest as well.
     let unix = match &pooler.unix_socket_dir {
         None => None,
-        Some(dir) => Some(Listener::unix(&UnixOptions {
+        Some(dir) => Some(Arc::new(Listener::unix(&UnixOptions {
             dir,
             port: pooler.listen_port,
             mode: pooler.unix_socket_mode,
             group: pooler.unix_socket_group.as_deref(),
             backlog: pooler.listen_backlog,
-        })?),
+        })?)),
     };
     let mut tcp = Vec::new();
     for host in &pooler.listen_addr {
         let options = pooler.tcp.options();
-        tcp.extend(Listener::tcp(host, pooler.listen_port, pooler.listen_backlog, &options).await?);
+        let listeners = Listener::tcp(host, pooler.listen_port, pooler.listen_backlog, &options).await?;
+        tcp.extend(listeners.into_iter().map(Arc::new));
     }
     Ok((tcp, unix))
+}
+
+/// What the hands reach of the tasks that take clients.
+struct Ends {
+    stop: watch::Sender<Option<StopMode>>,
+    listening: Vec<Weak<Listener>>,
 }
 
 fn build(
     config: &Arc<Config>,
     path: PathBuf,
     log: Option<LogHandle>,
-    stop: watch::Sender<Option<StopMode>>,
+    ends: Ends,
 ) -> Result<(Arc<Hands>, Arc<Context>), StartError> {
     let ttl = DnsTtl { found: config.pooler.dns_max_ttl, failed: config.pooler.dns_nxdomain_ttl };
     let connector = Connector { dns: Dns::new(ttl), tcp: config.pooler.tcp.options() };
@@ -197,7 +205,9 @@ fn build(
         process_secret,
         draining: AtomicBool::new(false),
     });
-    let hands = Hands { context: Arc::clone(&context), dialer, path, log, reloading: Arc::default(), stop };
+    let Ends { stop, listening } = ends;
+    let (listening, reloading) = (listening.into(), Arc::default());
+    let hands = Hands { context: Arc::clone(&context), dialer, listening, path, log, reloading, stop };
     Ok((Arc::new(hands), context))
 }
 

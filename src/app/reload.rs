@@ -1,37 +1,51 @@
 //! Reads the configuration anew. Everything is checked and built first; only then is anything changed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::dial::Dialer;
 use super::logging;
 use crate::config::{Reloaded, reload as read};
 use crate::net::dns::DnsTtl;
+use crate::net::listen::Listener;
 use crate::net::tls::Reloaded as Tls;
 use crate::session::context::{Context, prepare_verifiers};
 use crate::session::registry::Order;
 use crate::telemetry::events::process as events;
 use crate::telemetry::log::LogHandle;
 
+/// What a configuration is applied to.
+#[derive(Debug)]
+pub struct Running {
+    /// What sessions share.
+    pub context: Arc<Context>,
+    /// Makes server connections.
+    pub dialer: Arc<Dialer>,
+    /// Where clients come in by TCP.
+    pub listening: Arc<[Weak<Listener>]>,
+    /// The log.
+    pub log: Option<LogHandle>,
+}
+
 /// Reads and applies the configuration.
 ///
 /// # Errors
 /// All mistakes in it; nothing has changed.
-pub async fn reload(
-    context: Arc<Context>,
-    dialer: Arc<Dialer>,
-    path: PathBuf,
-    log: Option<LogHandle>,
-) -> Result<(), Vec<String>> {
-    let running = context.config.load_full();
+pub async fn reload(on: Running, path: PathBuf) -> Result<(), Vec<String>> {
+    let running = on.context.config.load_full();
     let reading = tokio::task::spawn_blocking(move || read(&path, &running)).await;
     let reloaded = reading.map_err(|error| vec![error.to_string()])?;
     let reloaded = reloaded.map_err(|complaints| complaints.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    apply(&context, &dialer, reloaded, log.as_ref())
+    apply(&on, reloaded)
 }
 
-fn apply(context: &Arc<Context>, dialer: &Dialer, new: Reloaded, log: Option<&LogHandle>) -> Result<(), Vec<String>> {
+fn apply(on: &Running, new: Reloaded) -> Result<(), Vec<String>> {
+    let Running { context, dialer, listening, log } = on;
     let Reloaded { config, changes, warnings } = new;
+    let tcp = config.pooler.tcp.options();
+    if let Some((setting, error)) = tcp.refused() {
+        return Err(vec![format!("{setting}: the system refuses it: {error}")]);
+    }
     let clients = context.tls.prepare(&config.client_tls.options());
     let servers = dialer.tls.prepare(&config.server_tls.options());
     let (clients, servers) = match (clients, servers) {
@@ -48,7 +62,11 @@ fn apply(context: &Arc<Context>, dialer: &Dialer, new: Reloaded, log: Option<&Lo
     context.config.store(Arc::clone(&config));
     context.tls.install(clients);
     prepare_verifiers(context, &config);
-    dialer.set_options(config.pooler.tcp.options());
+    dialer.set_options(tcp);
+    for listener in listening.iter().filter_map(Weak::upgrade) {
+        // They have been tried on a socket of the same kind.
+        drop(listener.set_options(&tcp));
+    }
     let ttl = DnsTtl { found: config.pooler.dns_max_ttl, failed: config.pooler.dns_nxdomain_ttl };
     dialer.connector.load().dns.set_ttl(ttl);
     let servers_by_tls = dialer.tls.install(servers);

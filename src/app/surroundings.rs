@@ -7,13 +7,12 @@ use std::path::Path;
 use std::thread;
 
 use rustix::process::geteuid;
-use socket2::{Domain, Socket, Type};
 
 use super::pooler::no_metrics;
 use super::startup::{Account, PidFile};
 use crate::config::{Complaint, Config, Loaded};
 use crate::net::access::Question;
-use crate::net::listen::{ListenError, UnixOptions, examine_tcp, examine_unix};
+use crate::net::listen::{ListenError, UnixOptions, examine_tcp, examine_unix, is_only_v6};
 use crate::net::options::TcpOptions;
 use crate::net::tls::TlsSlot;
 use crate::telemetry::log::cannot_open;
@@ -111,9 +110,14 @@ impl Look<'_> {
 
     fn addresses(&mut self, config: &Config) {
         let pooler = &config.pooler;
+        let mut options = pooler.tcp.options();
+        if let Some((setting, error)) = options.refused() {
+            self.complain(setting, format!("{setting}: the system refuses it: {error}"));
+            options = TcpOptions::default();
+        }
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         for host in &pooler.listen_addr {
-            let addresses = match examine_tcp(host, pooler.listen_port, &pooler.tcp.options()) {
+            let addresses = match examine_tcp(host, pooler.listen_port, &options) {
                 Ok(addresses) => addresses,
                 Err(error) => {
                     self.complain("listen_addr", error.to_string());
@@ -131,9 +135,7 @@ impl Look<'_> {
             taken.extend(addresses.into_iter().map(|address| (host.as_str(), address)));
         }
         if let Some(metrics) = config.metrics_listen {
-            let only_v6 = Socket::new(Domain::IPV6, Type::STREAM, None).and_then(|socket| socket.only_v6());
-            let only_v6 = only_v6.unwrap_or(true);
-            let clash = taken.iter().find(|(_, address)| are_one(metrics, *address, only_v6));
+            let clash = taken.iter().find(|(_, address)| are_one(metrics, *address, is_only_v6()));
             let text = match clash {
                 Some((host, _)) => {
                     Some(format!("listen: {metrics} is where clients are listened for (listen_addr {host:?})"))

@@ -119,7 +119,7 @@ impl Listener {
     /// The kernel's, when a value is out of its range.
     pub fn set_options(&self, options: &TcpOptions) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => options.apply(&SockRef::from(listener)),
+            Self::Tcp(listener) => options.replace_on(&SockRef::from(listener)),
             Self::Unix(..) => Ok(()),
         }
     }
@@ -215,6 +215,11 @@ pub fn examine_tcp(host: &str, port: u16, options: &TcpOptions) -> Result<Vec<So
         Some(cause) if bindable.is_empty() => Err(failed(format!("{host}:{port}"))(cause)),
         _ => Ok(bindable),
     }
+}
+
+/// Whether a listener on `[::]` that isn't told otherwise leaves IPv4 alone.
+pub fn is_only_v6() -> bool {
+    Socket::new(Domain::IPV6, Type::STREAM, None).and_then(|socket| socket.only_v6()).unwrap_or(true)
 }
 
 fn listen_tcp(address: SocketAddr, backlog: u32, options: &TcpOptions) -> io::Result<TcpListener> {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Socket options for TCP, on both sides. `None` leaves the kernel's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,39 @@ impl TcpOptions {
             socket.set_send_buffer_size(bytes)?;
         }
         Ok(())
+    }
+
+    /// Sets the options on a socket that has had others: what is left to the system is what a new socket has. Only
+    /// the size of buffers, once it was set, can't be given back to the system.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub(super) fn replace_on(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        let new = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        let all = Self {
+            keepcnt: Some(self.keepcnt.map_or_else(|| new.tcp_keepalive_retries(), Ok)?),
+            keepidle: Some(self.keepidle.map_or_else(|| new.tcp_keepalive_time(), Ok)?),
+            keepintvl: Some(self.keepintvl.map_or_else(|| new.tcp_keepalive_interval(), Ok)?),
+            ..*self
+        };
+        all.apply(socket)?;
+        socket.set_tcp_user_timeout(self.user_timeout)
+    }
+
+    /// The setting that the kernel doesn't take, and what it says.
+    pub fn refused(&self) -> Option<(&'static str, io::Error)> {
+        let none = Self::default();
+        let alone = [
+            ("tcp_keepcnt", Self { keepcnt: self.keepcnt, ..none }),
+            ("tcp_keepidle", Self { keepidle: self.keepidle, ..none }),
+            ("tcp_keepintvl", Self { keepintvl: self.keepintvl, ..none }),
+            ("tcp_user_timeout", Self { user_timeout: self.user_timeout, ..none }),
+            ("tcp_socket_buffer", Self { socket_buffer: self.socket_buffer, ..none }),
+        ];
+        alone.into_iter().find_map(|(setting, options)| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).ok()?;
+            Some((setting, options.apply(&SockRef::from(&socket)).err()?))
+        })
     }
 
     fn probes(&self) -> TcpKeepalive {

@@ -126,6 +126,7 @@ fn what_cannot_be_is_refused_by_the_name_of_the_setting() {
             "\"/etc/passwd\"",
             "cannot listen on unix socket /etc/passwd/.s.PGSQL.1: bind: not a directory",
         ),
+        ("tcp_keepidle", "40000", "tcp_keepidle: the system refuses it: Invalid argument"),
         ("pidfile", "\"/etc\"", "cannot write pidfile /etc: is a directory"),
     ] {
         let config = PoolerConfig::new().set("listen_addr", "[]").set(key, value);

@@ -146,7 +146,7 @@ settings! {
     pub struct TcpOptions {
         "TCP, to clients and servers" {
             /// Have the kernel find out about peers that are gone. A reload changes this, and the five below, for new
-            /// connections to servers; for clients they change with a restart.
+            /// connections.
             keepalive as "tcp_keepalive": Flag = "true", reload: live;
             /// Unanswered probes after which a peer is gone. 0: the system's setting.
             keepcnt as "tcp_keepcnt": Limit<127> = "0", reload: live;
@@ -156,7 +156,8 @@ settings! {
             keepintvl as "tcp_keepintvl": Timeout = "0", reload: live;
             /// How long sent data may stay unacknowledged, in milliseconds. 0: the system's setting.
             user_timeout as "tcp_user_timeout": TimeoutMillis = "0", reload: live;
-            /// Send and receive buffer of each socket. 0: the system's setting.
+            /// Send and receive buffer of each socket. 0: the system's setting. (Back to 0, what it was stays in force
+            /// for clients until a restart.)
             socket_buffer as "tcp_socket_buffer": BufferSize = "0", reload: live;
         }
     }

@@ -33,6 +33,14 @@ async fn clients_have_the_options_from_the_start() {
         let changed = TcpOptions { keepidle: Some(Duration::from_secs(88)), ..options };
         listener.set_options(&changed).expect("options");
     }
+    let changed = TcpOptions { user_timeout: Some(Duration::from_secs(5)), ..options };
+    listener.set_options(&changed).expect("options");
+    listener.set_options(&TcpOptions::default()).expect("options");
+    let _connected = TcpStream::connect(address).await.expect("connect");
+    let (Stream::Tcp(socket), _) = client(&listener).await else { panic!("not TCP") };
+    let (socket, new) = (SockRef::from(&socket), Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"));
+    assert_eq!(socket.tcp_keepalive_time().expect("time"), new.tcp_keepalive_time().expect("time"), "the system's");
+    assert_eq!(socket.tcp_user_timeout().expect("time"), None);
 }
 
 #[tokio::test]

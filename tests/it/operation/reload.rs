@@ -1,5 +1,8 @@
 //! RELOAD and SIGHUP: all or nothing, and nobody is disturbed who is not concerned.
 
+use std::fs;
+use std::path::Path;
+
 use rustix::process::Signal;
 
 use super::{number, pool, show};
@@ -197,4 +200,87 @@ async fn a_password_that_changed_everywhere_opens_new_servers() {
     let refused = Session::refusal(Session::try_connect(&pooler.dsn("rotated", "old", "app")).await);
     assert_eq!(refused.0, "28P01");
     assert_eq!(Session::connect(&pooler.dsn("rotated", "new", "app")).await.value("SELECT 1").await, "1");
+}
+
+/// In how many seconds the kernel probes the pooler's connections that have this port at our end or at the other.
+fn probes_due(pooler: &Pooler, port: u16) -> Vec<u64> {
+    let files = fs::read_dir(format!("/proc/{}/fd", pooler.pid())).expect("it is running");
+    let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let inodes: Vec<_> = links.filter_map(|link| link.to_str()?.strip_prefix("socket:[").map(str::to_owned)).collect();
+    let table = fs::read_to_string("/proc/net/tcp").expect("every Linux has it");
+    let port = format!(":{port:04X}");
+    // local, remote, state, queues, timer:when, ..., inode at 9
+    let due = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_ours = inodes.iter().any(|inode| inode.strip_suffix(']') == fields.get(9).copied());
+        let is_meant = fields[1].ends_with(&port) || fields[2].ends_with(&port);
+        let (timer, when) = fields[5].split_once(':')?;
+        (is_ours && is_meant && timer == "02").then(|| u64::from_str_radix(when, 16).expect("a number") / 100)
+    };
+    table.lines().skip(1).filter_map(due).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_settings_reach_new_clients_and_new_servers() {
+    let database = Database::create("reload_tcp");
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.clone().set("tcp_keepidle", "1000").start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let mut clients = Vec::new();
+    for (seconds, next) in [(1000, "3000"), (3000, "0"), (7200, "0")] {
+        // Each holds a server, so the next gets a new one.
+        let client = Session::connect(&pooler.app_dsn("app")).await;
+        client.batch_execute("BEGIN").await.expect("a server");
+        clients.push(client);
+        let system = fs::read_to_string("/proc/sys/net/ipv4/tcp_keepalive_time").expect("every Linux has it");
+        let seconds = if seconds == 7200 { system.trim().parse().expect("a number") } else { seconds };
+        // A timer that waits for an acknowledgement may stand before this one for a moment.
+        for port in [pooler.port(), database.port()] {
+            eventually(&format!("a probe of port {port} after {seconds} s"), async || {
+                probes_due(&pooler, port).iter().any(|due| (seconds - 100..=seconds).contains(due))
+            })
+            .await;
+        }
+        reload(&pooler, &console, &config.clone().set("tcp_keepidle", next)).await;
+    }
+    pooler.reconfigure(&config.set("tcp_keepidle", "40000"));
+    let error = console.batch_execute("RELOAD").await.expect_err("the kernel has a limit");
+    let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default().to_owned();
+    assert!(detail.contains("tcp_keepidle: the system refuses it"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_log_is_let_go_of() {
+    let database = Database::create("reload_log");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (log, rotated) = (dir.path().join("log"), dir.path().join("log.1"));
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.set("logfile", &format!("\"{}\"", log.display())).start();
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    eventually("the first lines", async || read(&log).contains("process up")).await;
+    fs::rename(&log, &rotated).expect("a file of our own");
+    pooler.signal(Signal::HUP);
+    eventually("a new file", async || read(&log).contains("configuration reloaded")).await;
+    let before = read(&rotated);
+    drop(Session::connect(&pooler.app_dsn("app")).await);
+    eventually("the client in the new one", async || read(&log).contains("closing because")).await;
+    assert_eq!(read(&rotated), before);
+}
+
+/// A reload forgets names whose time is over; of how long that is, the settings say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_of_names_is_that_of_the_settings() {
+    let database = Database::create("reload_dns");
+    let entry = format!("host = \"localhost\"\nport = {}\ndbname = \"{}\"\n", database.port(), database.name);
+    let with = |ttl: &str| PoolerConfig::new().section("databases.app", &entry).set("dns_max_ttl", ttl);
+    for (started, reloaded, left) in [("0", "0", 0), ("3600", "3600", 1), ("3600", "0", 0), ("0", "3600", 1)] {
+        let pooler = with(started).start();
+        let console = Session::connect(&pooler.console_dsn()).await;
+        reload(&pooler, &console, &with(reloaded)).await;
+        let client = Session::connect(&pooler.app_dsn("app")).await;
+        assert_eq!(client.value("SELECT 1").await, "1");
+        reload(&pooler, &console, &with(reloaded)).await;
+        let names = number(&show(&console, "LISTS", "list", "dns_names").await, "items");
+        assert_eq!(names, left, "{started}, then {reloaded}");
+    }
 }
