@@ -77,6 +77,9 @@ impl Reader<'_> {
             (true, true) => return,
             (true, false) => format!("expected a section [{name}], not a value"),
             (false, true) if name == "pgbouncer" => "unknown section [pgbouncer]; here it is called [pooler]".into(),
+            (false, true) if name == "peers" => {
+                "PgBouncer's section [peers] is not supported: one process uses all cores, see workers".into()
+            }
             (false, true) => match nearest(name, SECTION_NAMES) {
                 Some(near) => format!("unknown section [{}]; did you mean [{near}]?", name.escape_debug()),
                 None => format!("unknown section [{}]; there are {}", name.escape_debug(), HEADINGS),

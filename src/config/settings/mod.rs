@@ -2,6 +2,7 @@
 //! [`declare`]; readers, defaults, SHOW CONFIG, `pooler.toml` and the reference page are made of that.
 
 pub mod declare;
+pub mod elsewhere;
 pub mod entries;
 pub mod kinds;
 pub mod pooler;

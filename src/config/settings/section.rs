@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::elsewhere::instead_of;
 use super::kinds::Kind;
 use super::{Setting, homes_of};
 use crate::config::complaint::{Complaint, Place, nearest};
@@ -173,6 +174,11 @@ impl<'a> Section<'a> {
     /// Complains of whatever nobody took.
     pub fn finish(self, settings: &[&'static Setting]) {
         for (key, (place, _)) in &self.entries {
+            if let Some(instead) = instead_of(key) {
+                let text = format!("PgBouncer's setting {key} is not supported: {instead}");
+                self.findings.complain(Some(*place), text);
+                continue;
+            }
             let known = settings.iter().flat_map(|setting| setting.names());
             let hint = match (nearest(key, known), homes_of(key).as_slice()) {
                 (Some(near), _) => format!("; did you mean \"{near}\"?"),

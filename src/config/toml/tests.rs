@@ -30,7 +30,19 @@ const MISTAKES: &[(&str, &str)] = &[
         "[databases.app]\nreserve_pol = 5",
         "2: unknown setting \"reserve_pol\" in [databases.app]; did you mean \"reserve_pool\"?",
     ),
-    ("[pooler]\nauth_query = 'x'", "2: unknown setting \"auth_query\" in [pooler]"),
+    (
+        "[pooler]\nauth_query = 'x'",
+        "2: PgBouncer's setting auth_query is not supported: users and their secrets stand in auth_file",
+    ),
+    (
+        "[databases.app]\nhost = 'x'\nauth_user = 'x'",
+        "3: PgBouncer's setting auth_user is not supported: users and their secrets stand in auth_file",
+    ),
+    (
+        "[pooler]\npeer_id = 1",
+        "2: PgBouncer's setting peer_id is not supported: one process uses all cores, see workers",
+    ),
+    ("[peers.1]", "1: PgBouncer's section [peers] is not supported: one process uses all cores, see workers"),
     ("\nlisten_port = 5", "2: \"listen_port\" stands outside of any section; it belongs in [pooler]"),
     ("whatever = 5", "1: unknown setting \"whatever\", and it stands outside of any section"),
     ("[pgbouncer]", "1: unknown section [pgbouncer]; here it is called [pooler]"),
