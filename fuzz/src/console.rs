@@ -5,7 +5,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::BytesMut;
 use pglifeguard::admin::AdminContext;
@@ -16,7 +16,7 @@ use pglifeguard::admin::error::CommandError;
 use pglifeguard::config::Config;
 use pglifeguard::config::model::ShownSetting;
 use pglifeguard::pool::stats::{PoolRow, ServerRow};
-use pglifeguard::session::registry::ClientRow;
+use pglifeguard::session::registry::{ClientRow, Requests};
 use pglifeguard::telemetry::labels::StopMode;
 use pglifeguard::types::ClientId;
 use pglifeguard::wire::error::ClientError;
@@ -51,11 +51,12 @@ fn command(text: &str) {
 fn talk(piece: usize, data: &[u8]) {
     let mut answers = Vec::new();
     let user = ConsoleUser {
-        name: "admin".into(),
+        label: "C-0x1: pgbouncer/admin@unix(1)".into(),
         admin: piece.is_multiple_of(2),
         key_pid: 1,
         key_secret: Arc::from(*b"1234"),
         cancelled: Arc::default(),
+        requests: Requests::since(SystemTime::UNIX_EPOCH),
     };
     let context = Arc::new(AdminContext::new(Arc::new(Nothing), Instant::now()));
     let stream = Stream { left: data, piece, answers: &mut answers };

@@ -150,16 +150,16 @@ impl Drop for ResumeOnDrop {
 }
 
 /// Begins a command on behalf of a user.
-pub(super) fn start(ctx: &AdminContext, user: &str, role: Role, command: &Command) -> Started {
+pub(super) fn start(ctx: &AdminContext, client: &str, role: Role, command: &Command) -> Started {
     let kind = command.kind();
     if !kind.may(role) {
         return Started::Ended(Err(CommandError::NotAdmin));
     }
     match kind {
         Kind::Show(_) | Kind::Parameter | Kind::SetParameter | Kind::Empty => {
-            events::admin::shown(user, kind.subject());
+            events::admin::shown(&client, kind.subject());
         }
-        _ => events::admin::command_issued(user, kind.tag(), command.database()),
+        _ => events::admin::command_issued(&client, kind.tag(), command.argument().as_deref()),
     }
     begin(ctx, command).unwrap_or_else(|error| Started::Ended(Err(error)))
 }

@@ -3,6 +3,8 @@
 //! Grammar: `WORD [ARG] [;]`, or `SET KEY (=|TO) VALUE [;]`. Words are letters, digits and `_` without regard to
 //! case, or anything in double quotes; a value may stand in single quotes. One statement per text.
 
+use std::borrow::Cow;
+
 use super::error::CommandError;
 use super::table::{Column, Type};
 use crate::telemetry::labels::StopMode;
@@ -264,6 +266,15 @@ impl Command {
             Self::KillClient(_) => Kind::KillClient,
             Self::Reload => Kind::Reload,
             Self::Shutdown(_) => Kind::Shutdown,
+        }
+    }
+
+    /// What it is about, for the log: a database, a client by its number and as the log calls it, a way to end.
+    pub fn argument(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::KillClient(id) => id.map(|id| format!("{} ({id})", id.0).into()),
+            Self::Shutdown(mode) => Some(mode.as_str().into()),
+            other => other.database().map(Cow::Borrowed),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -18,6 +19,7 @@ use self::talk::{Asker, Step, Talk};
 use super::act::{self, AdminContext, Answer, Started, Wait};
 use super::command::{Command, Role};
 use super::error::CommandError;
+use crate::session::registry::Requests;
 use crate::telemetry::events;
 use crate::wire::error::{ClientError, ErrorReply, SqlState};
 
@@ -27,8 +29,8 @@ mod talk;
 /// Who logged in, and how a CancelRequest reaches them.
 #[derive(Debug, Clone)]
 pub struct ConsoleUser {
-    /// As logged in.
-    pub name: Arc<str>,
+    /// For the log: number, user, address.
+    pub label: Arc<str>,
     /// In `admin_users`; otherwise in `stats_users`.
     pub admin: bool,
     /// For BackendKeyData.
@@ -37,6 +39,8 @@ pub struct ConsoleUser {
     pub key_secret: Arc<[u8]>,
     /// `notify_waiters` on it cancels the command that waits, if one does.
     pub cancelled: Arc<Notify>,
+    /// Notes the time of each request.
+    pub requests: Requests,
 }
 
 /// Answers are sent at the latest when so many bytes are due.
@@ -53,13 +57,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let _present = ctx.enter();
-    events::admin::console_opened(&who.name, who.admin);
+    events::admin::console_opened(&who.label, who.admin);
     let mut outbox = BytesMut::new();
     talk::welcome(who.key_pid, &who.key_secret, &mut outbox);
-    let name = who.name.clone();
+    let label = who.label.clone();
     let mut console = Console { stream, inbox: leftover, outbox, talk: Talk::default(), who, ctx };
     let ended = console.run().await;
-    events::admin::console_closed(&name);
+    events::admin::console_closed(&label);
     ended
 }
 
@@ -100,13 +104,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     }
 
     async fn on(&mut self, request: Request) -> io::Result<Next> {
+        self.who.requests.note(SystemTime::now());
         match self.talk.on(request, &mut self.outbox) {
             Ok(Step::Next) => {}
             Ok(Step::End) => return Ok(Next::Stop),
             Ok(Step::Run(asker, command)) => return self.carry_out(asker, command).await,
-            Ok(Step::Refuse(error)) => self.refuse(Asker::Query, &error),
+            Ok(Step::Refuse(error)) => {
+                let reply = error.reply();
+                tell(&self.who.label, &reply);
+                self.talk.answered(Asker::Query, Err(&reply), &mut self.outbox);
+            }
             Err(error) => {
-                tell(&self.who.name, &error);
+                tell(&self.who.label, &error);
                 self.talk.failed(&error, &mut self.outbox);
             }
         }
@@ -119,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
         // From here on a cancel request is for this command, even before it waits.
         let cancelled = self.who.cancelled.clone();
         let cancelled = pin!(cancelled.notified());
-        let result = match act::start(&self.ctx, &self.who.name, self.role(), &command) {
+        let result = match act::start(&self.ctx, &self.who.label, self.role(), &command) {
             Started::Ended(result) => result,
             Started::Waiting(wait) => match self.wait(wait, cancelled).await? {
                 Some(result) => result,
@@ -130,16 +139,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
         match result {
             Ok(Answer::Silence) => return self.fall_silent().await,
             Ok(answer) => self.talk.answered(asker, Ok(answer), &mut self.outbox),
-            Err(error) => self.refuse(asker, &error),
+            Err(error) => {
+                let reply = error.reply();
+                events::session::error_counted(reply.code.0);
+                self.talk.answered(asker, Err(&reply), &mut self.outbox);
+            }
         }
         self.send_if_much().await?;
         Ok(Next::Go)
-    }
-
-    fn refuse(&mut self, asker: Asker, error: &CommandError) {
-        let reply = error.reply();
-        tell(&self.who.name, &reply);
-        self.talk.answered(asker, Err(&reply), &mut self.outbox);
     }
 
     /// Waits for a command to end, for its cancellation, or for the client to go away (`None`).
@@ -171,9 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     fn note(&self, command: &Command, result: &Result<Answer, CommandError>) {
         let kind = command.kind();
         match result {
-            Ok(Answer::Done(_) | Answer::Silence) => events::admin::command_done(&self.who.name, kind.tag()),
+            Ok(Answer::Done(_) | Answer::Silence) => events::admin::command_done(&self.who.label, kind.tag()),
             Ok(_) => {}
-            Err(error) => events::admin::command_failed(&self.who.name, kind.tag(), error),
+            Err(error) => events::admin::command_failed(&self.who.label, kind.tag(), error),
         }
     }
 
@@ -194,9 +201,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
             Malformed::Type(tag) => format!("unsupported packet type for admin console: {}", tag.escape_ascii()),
             Malformed::Body(tag) => format!("broken packet of type {}", tag.escape_ascii()),
         };
-        events::session::protocol_violation(&text);
+        events::session::violation_counted();
         let reply = ErrorReply::fatal(SqlState::PROTOCOL_VIOLATION, text);
-        tell(&self.who.name, &reply);
+        tell(&self.who.label, &reply);
         reply.encode(&mut self.outbox);
     }
 
@@ -221,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
 }
 
 fn tell(who: &str, error: &ErrorReply) {
-    events::session::error_sent(&format_args!("console {who}"), error.code.0, &error.message);
+    events::session::error_sent(&who, error.code.0, &error.message);
 }
 
 #[cfg(test)]

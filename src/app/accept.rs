@@ -86,9 +86,15 @@ async fn tell_killed(stream: &mut Stream) {
 }
 
 async fn serve_console(pooler: Arc<Pooler>, client: Box<ConsoleClient>) {
-    let ConsoleClient { mut stream, held, user, admin, preamble, key, counted } = *client;
-    let (key_pid, key_secret) = (key.pid, Arc::clone(&key.secret));
-    let who = ConsoleUser { name: user, admin, key_pid, key_secret, cancelled: Arc::clone(&key.cancelled) };
+    let ConsoleClient { mut stream, held, admin, preamble, key, counted } = *client;
+    let who = ConsoleUser {
+        label: Arc::clone(&key.label),
+        admin,
+        key_pid: key.pid,
+        key_secret: Arc::clone(&key.secret),
+        cancelled: Arc::clone(&key.cancelled),
+        requests: key.requests.clone(),
+    };
     if say(&mut stream, &preamble).await.is_ok() {
         tokio::select! {
             // The operator is gone, or the socket broke: there is nobody to tell.

@@ -52,8 +52,6 @@ pub struct ConsoleClient {
     pub stream: Stream,
     /// What it sent already.
     pub held: BytesMut,
-    /// Who it is.
-    pub user: Arc<str>,
     /// May change things, not only look.
     pub admin: bool,
     /// What is to be sent first: negotiation, authentication.
@@ -182,11 +180,10 @@ fn open_console(
 ) -> Result<Accepted, Refused> {
     counted.stand_apart(&context.clients);
     let Some(stream) = incoming.stream.take() else { return Err(Refused::silent(LoginRefusal::ClientLeft)) };
-    let user: Arc<str> = user.into();
     let identity = ConsoleIdentity {
         id: ClientId(context.ids.fetch_add(1, Ordering::Relaxed)),
         secret: secret(version)?.into(),
-        user: Arc::clone(&user),
+        user: user.into(),
         addresses: (stream.peer().map_err(gone)?, stream.local().map_err(gone)?),
         tls: stream.tls_name(),
         connected_at: SystemTime::now(),
@@ -194,7 +191,7 @@ fn open_console(
     let key = context.registry.register_console(identity, pids()).ok_or_else(no_key)?;
     backend::authentication_ok(&mut bytes);
     let held = std::mem::take(&mut incoming.held);
-    Ok(Accepted::Console(Box::new(ConsoleClient { stream, held, user, admin, preamble: bytes, key, counted })))
+    Ok(Accepted::Console(Box::new(ConsoleClient { stream, held, admin, preamble: bytes, key, counted })))
 }
 
 fn console_refusal(config: &Config, user: &str) -> Option<ErrorReply> {

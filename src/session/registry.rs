@@ -22,7 +22,7 @@ mod consoles;
 pub mod requests;
 
 use consoles::Console;
-pub use consoles::{CONSOLE, ConsoleIdentity, ConsoleKey};
+pub use consoles::{CONSOLE, ConsoleIdentity, ConsoleKey, Requests};
 use requests::{Landing, Tickets};
 
 /// State of a client as SHOW CLIENTS names it.

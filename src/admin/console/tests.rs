@@ -20,11 +20,12 @@ struct Peer {
 
 fn console_user(admin: bool) -> ConsoleUser {
     ConsoleUser {
-        name: "op".into(),
+        label: "C-0x1: pgbouncer/op@unix(1)".into(),
         admin,
         key_pid: 42,
         key_secret: Arc::from(&[1u8, 2, 3, 4][..]),
         cancelled: Arc::default(),
+        requests: Requests::since(SystemTime::UNIX_EPOCH),
     }
 }
 

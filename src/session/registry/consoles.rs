@@ -1,14 +1,17 @@
 //! Consoles among the sessions: they are shown, can be cancelled, and can be killed; no timeout and no drain counts
 //! them.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use super::{ClientRow, ClientState, Registry};
 use crate::net::address::Address;
+use crate::types::time::whole_micros;
 use crate::types::{ClientId, PoolKey};
 
 /// The console's database, and its user of the same name.
@@ -26,9 +29,41 @@ pub struct ConsoleIdentity {
     pub connected_at: SystemTime,
 }
 
+/// As a session's: `C-0x1: pgbouncer/admin@10.0.0.1:49870`.
+impl fmt::Display for ConsoleIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {CONSOLE}/{}@{}", self.id, self.user, self.addresses.0)
+    }
+}
+
+/// When a console last asked for something, in microseconds since 1970.
+#[derive(Debug, Clone)]
+pub struct Requests(Arc<AtomicU64>);
+
+impl Requests {
+    /// The login was a request.
+    pub fn since(login: SystemTime) -> Self {
+        Self(Arc::new(AtomicU64::new(micros(login))))
+    }
+
+    /// Another one came.
+    pub fn note(&self, at: SystemTime) {
+        self.0.store(micros(at), Ordering::Relaxed);
+    }
+
+    fn last(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn micros(at: SystemTime) -> u64 {
+    whole_micros(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
 #[derive(Debug)]
 pub(super) struct Console {
     identity: ConsoleIdentity,
+    requests: Requests,
     cancelled: Arc<Notify>,
     killed: Arc<Notify>,
 }
@@ -45,6 +80,10 @@ pub struct ConsoleKey {
     pub cancelled: Arc<Notify>,
     /// Told of KILL_CLIENT.
     pub killed: Arc<Notify>,
+    /// For SHOW CLIENTS.
+    pub requests: Requests,
+    /// For the log.
+    pub label: Arc<str>,
 }
 
 impl Drop for ConsoleKey {
@@ -70,9 +109,12 @@ impl Registry {
             secret: Arc::clone(&identity.secret),
             cancelled: Arc::default(),
             killed: Arc::default(),
+            requests: Requests::since(identity.connected_at),
+            label: identity.to_string().into(),
         };
+        let requests = key.requests.clone();
         let (cancelled, killed) = (Arc::clone(&key.cancelled), Arc::clone(&key.killed));
-        consoles.insert(pid, Console { identity, cancelled, killed });
+        consoles.insert(pid, Console { identity, requests, cancelled, killed });
         Some(key)
     }
 
@@ -117,7 +159,7 @@ impl Console {
             local_addr: local.host(),
             local_port: local.port().unwrap_or(0),
             connected_at: self.identity.connected_at,
-            requested_at: self.identity.connected_at,
+            requested_at: self.requests.last(),
             wait_us: 0,
             link: None,
             remote_pid: peer.pid(),

@@ -54,9 +54,14 @@ pub fn client_closed(client: &dyn Display, reason: CloseReason, age: Duration) {
     info!(target: DISCONNECTIONS, %client, "closing because: {reason} (age={}s)", age.as_secs());
 }
 
+/// An error of our own was sent to a client, and the log has it already in other words.
+pub fn error_counted(code: [u8; 5]) {
+    count_by(ERRORS_SENT, "class", sqlstate_class([code[0], code[1]]));
+}
+
 /// An error of our own was sent to a client. `code` is its SQLSTATE.
 pub fn error_sent(client: &dyn Display, code: [u8; 5], message: &str) {
-    count_by(ERRORS_SENT, "class", sqlstate_class([code[0], code[1]]));
+    error_counted(code);
     let code = std::str::from_utf8(&code).unwrap_or("?????");
     warn!(target: POOLER_ERRORS, %client, code, "pooler error: {message}");
 }
@@ -78,9 +83,14 @@ pub fn cancel_received(outcome: CancelOutcome) {
     debug!(outcome = outcome.as_str(), "cancel request");
 }
 
+/// A client sent what the protocol does not allow, and reads so in an error, which the log has.
+pub fn violation_counted() {
+    count(PROTOCOL_VIOLATIONS);
+}
+
 /// A client sent what the protocol does not allow. `what` says what was expected, never what was sent.
 pub fn protocol_violation(what: &dyn Display) {
-    count(PROTOCOL_VIOLATIONS);
+    violation_counted();
     warn!(target: POOLER_ERRORS, "protocol violation: {what}");
 }
 

@@ -146,6 +146,16 @@ async fn one_client_is_killed_by_its_number() {
     assert_eq!(other.value("SELECT count(*) FROM pg_class WHERE relname = 'lost'").await, "0");
     let gone = Session::refusal(console.batch_execute(&format!("KILL_CLIENT {}", row["id"])).await);
     assert_eq!(gone, words("08P01", "client not found"));
+    // Who ordered it, and against whom; the refusal is told once.
+    let own = show(&console, "CLIENTS", "database", "pgbouncer").await;
+    let who = format!("C-{:#x}: pgbouncer/admin@127.0.0.1:{}", number(&own, "id"), own["port"]);
+    let victim = format!("{0} (C-{0:#x})", number(&row, "id"));
+    let log = pooler.log();
+    let issued = format!("console command issued client={who} command=\"KILL_CLIENT\" argument=\"{victim}\"");
+    assert_eq!(log.matches(&issued).count(), 2, "{issued}: {log}");
+    assert_eq!(log.matches("client not found").count(), 1, "{log}");
+    assert!(log.contains(&format!("console command failed: client not found client={who}")), "{log}");
+    assert!(log.contains(&format!("console opened client={who}")), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -258,3 +258,13 @@ async fn the_configuration_is_shown_with_defaults_and_what_a_reload_changes() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consoles_request_time_is_that_of_its_last_request() {
+    let pooler = PoolerConfig::new().start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let own = async || show(&console, "CLIENTS", "database", "pgbouncer").await;
+    let first = own().await;
+    eventually("another second", async || own().await["request_time"] > first["request_time"]).await;
+    assert_eq!(own().await["connect_time"], first["connect_time"]);
+}
