@@ -13,6 +13,7 @@ mod lost_servers;
 mod operation;
 mod process;
 mod server_connect;
+mod setup;
 mod startup_packets;
 mod support;
 mod throwaway_cluster;
