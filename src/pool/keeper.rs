@@ -16,7 +16,7 @@ use super::registry::Registry;
 use super::state::Wants;
 use super::{janitor, now};
 use crate::config::model::PoolSettings;
-use crate::server::{Server, simple};
+use crate::server::Server;
 use crate::telemetry::events::pool as events;
 use crate::types::{Endpoint, ServerId};
 
@@ -190,9 +190,8 @@ impl Keeper {
         }
         let login = Login { pool: self.pool.clone(), slot, id, endpoint, done: false };
         let generation = request.generation;
-        let connect_query = request.database.connect_query.clone();
         let dialing = self.registry.dial(request);
-        let task = self.tasks.spawn(log_in(login, dialing, connect_query, settings));
+        let task = self.tasks.spawn(log_in(login, dialing, settings.server_connect_timeout));
         self.logins.push((task, generation));
     }
 
@@ -212,8 +211,7 @@ fn caps(settings: &PoolSettings) -> Caps {
     }
 }
 
-async fn log_in(login: Login, dialing: Dialing, connect_query: Option<String>, settings: Arc<PoolSettings>) {
-    let limit = settings.server_connect_timeout;
+async fn log_in(login: Login, dialing: Dialing, limit: Option<Duration>) {
     let dialed = match limit {
         Some(limit) => timeout(limit, dialing).await.unwrap_or_else(|_| {
             let text = format!("connect timeout: {} did not finish the login in time", login.endpoint);
@@ -222,16 +220,8 @@ async fn log_in(login: Login, dialing: Dialing, connect_query: Option<String>, s
         None => dialing.await,
     };
     match dialed {
-        Ok(mut server) => {
+        Ok(server) => {
             let welcome = server.params.clone();
-            if let Some(query) = connect_query
-                && let Err(error) = simple::run(&mut server, &query, limit).await
-            {
-                events::connect_query_failed(login.pool.key(), login.id, &error);
-                if !matches!(error, simple::SimpleError::Refused(_)) {
-                    return login.failed(DialError::Unreachable { text: format!("connect_query failed: {error}") });
-                }
-            }
             login.succeeded(server, welcome);
         }
         Err(error) => login.failed(error),

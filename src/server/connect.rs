@@ -62,7 +62,7 @@ pub async fn connect(target: &ConnectTarget<'_>) -> Result<Server, LoginFailure>
         let (mut connection, logged_in) = open(target).await?;
         let LoggedIn { mut params, key } = logged_in;
         if let Some(sql) = target.connect_query {
-            connection.run(sql, &mut params).await?;
+            connection.run(sql, target, &mut params).await?;
         }
         connection.settle(&mut params).await?;
         Ok(finish(target, connection.stream, params, key))
@@ -207,7 +207,7 @@ impl Connection {
         }
     }
 
-    async fn run(&mut self, sql: &str, params: &mut ParamSet) -> Result<(), LoginFailure> {
+    async fn run(&mut self, sql: &str, target: &ConnectTarget<'_>, params: &mut ParamSet) -> Result<(), LoginFailure> {
         frontend::query(&mut self.output, sql);
         self.send().await?;
         loop {
@@ -219,7 +219,10 @@ impl Connection {
                 backend::COPY_IN | backend::COPY_BOTH => {
                     return Err(LoginFailure::Protocol("connect_query begins a COPY"));
                 }
-                backend::ERROR => events::server::connect_query_failed(ErrorFields::parse(body).message),
+                backend::ERROR => {
+                    let message = ErrorFields::parse(body).message;
+                    events::server::connect_query_failed(&target.id, target.endpoint, message);
+                }
                 tag => note(tag, body, params),
             }
         }

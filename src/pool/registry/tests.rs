@@ -387,15 +387,3 @@ async fn settings_of_users_count_in_the_pool() {
     assert_eq!(bench.pool("app", "u").settings().pool_size, 9);
     assert_eq!(bench.pool("app", "v").settings().pool_size, 2);
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_connect_query_runs_before_the_first_client_and_its_error_is_no_failure() {
-    for fate in [Fate::Serves, Fate::Complains] {
-        let mut app = database("app", 1);
-        app.connect_query = Some("SELECT 1".into());
-        let bench = Bench::new(config(vec![app], |_| ()));
-        bench.dial.expect([fate]);
-        release(acquire(&bench.pool("app", "u")).await);
-        assert_eq!(bench.dial.dialed(), 1);
-    }
-}

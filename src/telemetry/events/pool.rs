@@ -118,11 +118,6 @@ pub fn login_failed(key: &PoolKey, endpoint: &Endpoint, refused: bool, text: &dy
     count_by(SERVER_LOGINS_FAILED, "kind", if refused { "refused" } else { "unreachable" });
 }
 
-/// `connect_query` failed; the server is used all the same, as in PgBouncer.
-pub fn connect_query_failed(key: &PoolKey, id: ServerId, text: &dyn Display) {
-    warn!(pool = %key, server = %id, "connect_query failed: {text}");
-}
-
 /// A client that wanted a server got an error.
 pub fn wait_refused(key: &PoolKey, class: [u8; 2], text: &dyn Display) {
     debug!(pool = %key, "client got no server: {text}");

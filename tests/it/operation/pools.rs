@@ -164,3 +164,38 @@ fn config_with_broken_check(database: &Database) -> PoolerConfig {
     let config = PoolerConfig::new().database("app", database).set("default_pool_size", "1");
     config.set("server_check_delay", "0").set("server_check_query", "\"SELECT 1/0\"")
 }
+
+/// What PostgreSQL was told at the login, and by `connect_query`, once for each server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_databases_own_parameters_and_connect_query_reach_its_servers() {
+    let database = Database::create("own_parameters");
+    database.sql("CREATE TABLE connects (pid int); GRANT INSERT, SELECT ON connects TO app");
+    let at = format!("host = \"127.0.0.1\"\nport = {}\ndbname = \"{}\"\n", database.port(), database.name);
+    let own = "client_encoding = \"LATIN1\"\ndatestyle = \"German\"\ntimezone = \"Antarctica/Troll\"\n\
+        application_name = \"pooled\"\nconnect_query = \"INSERT INTO connects VALUES (pg_backend_pid())\"\n";
+    let broken = "connect_query = \"SELECT nothing\"\n";
+    let config = PoolerConfig::new().section("databases.app", &format!("{at}{own}"));
+    let pooler = config.section("databases.broken", &format!("{at}{broken}")).start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    client.batch_execute("BEGIN").await.expect("a server");
+    let pid = client.value("SELECT pg_backend_pid()").await;
+    assert_eq!(client.value("SELECT string_agg(pid::text, ' ') FROM connects").await, pid, "it ran once");
+    // As PostgreSQL has them before any client has said what it wants.
+    let started = database.sql(&format!("SELECT application_name FROM pg_stat_activity WHERE pid = {pid}"));
+    assert_eq!(started, "pooled");
+    for (setting, value) in [("DateStyle", "German, DMY"), ("TimeZone", "Antarctica/Troll")] {
+        let query = format!("SELECT setting || ' ' || source FROM pg_settings WHERE name = '{setting}'");
+        assert_eq!(client.value(&query).await, format!("{value} client"), "{setting}");
+        assert_eq!(client.value(&format!("SELECT reset_val FROM pg_settings WHERE name = '{setting}'")).await, value);
+    }
+    let encoding = "SELECT reset_val FROM pg_settings WHERE name = 'client_encoding'";
+    assert_eq!(client.value(encoding).await, "LATIN1");
+    drop(console);
+
+    let other = Session::connect(&pooler.app_dsn("broken")).await;
+    assert_eq!(other.value("SELECT 1").await, "1", "a query that fails is no reason to go without a server");
+    let log = pooler.log();
+    let failed = log.lines().filter(|line| line.contains("connect_query failed: ")).collect::<Vec<_>>();
+    assert!(failed.len() == 1 && failed[0].contains("\"nothing\" does not exist server=S-0x"), "{failed:?}");
+}
