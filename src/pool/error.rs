@@ -24,6 +24,8 @@ pub enum AcquireError {
     /// The pool has no server, and its last login failed a moment ago.
     #[error("server login has been failing, cached error: {cached} (server_login_retry)")]
     LoginFailing {
+        /// The SQLSTATE of that failure.
+        code: SqlState,
         /// What the last login failed of.
         cached: Arc<str>,
     },
@@ -64,7 +66,7 @@ impl ClientError for AcquireError {
             Self::TimedOut { waited, cause } => timed_out(fatal(SqlState::QUERY_CANCELED), *waited, cause),
             // It ends the client's connection, whatever the server said of its own.
             Self::Refused(reply) => ErrorReply { severity: Severity::Fatal, ..(**reply).clone() },
-            Self::LoginFailing { .. } => fatal(SqlState::CONNECTION_FAILURE)
+            Self::LoginFailing { code, .. } => fatal(*code)
                 .hint("The database server can't be reached or refuses logins. Its log and the pooler's say why."),
             Self::DatabaseRemoved | Self::Killed => fatal(SqlState::ADMIN_SHUTDOWN)
                 .detail("The database was taken out of service by an operator while this client waited for a server."),
@@ -109,7 +111,7 @@ mod tests {
             ),
             (AcquireError::Refused(refusal), "28P01", "password authentication failed"),
             (
-                AcquireError::LoginFailing { cached: "connect failed".into() },
+                AcquireError::LoginFailing { code: SqlState::CONNECTION_FAILURE, cached: "connect failed".into() },
                 "08006",
                 "server login has been failing, cached error: connect failed (server_login_retry)",
             ),

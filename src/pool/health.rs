@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::wire::error::SqlState;
+
 /// How many logins of one pool may be under way while they succeed. A login costs the server a process and a key
 /// derivation, some 5 to 10 ms of CPU: four keep several of its cores busy and fill a pool of 25 in seven rounds,
 /// and what the first four serve in that time need not be opened at all.
@@ -11,6 +13,15 @@ const LOGINS_AT_ONCE: u32 = 4;
 
 /// The pause after the first failure; doubles with each, up to `server_login_retry`.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a login failed, kept for clients that come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    /// The server's SQLSTATE, or that of a connection that failed.
+    pub code: SqlState,
+    /// The server's words, or ours.
+    pub text: Arc<str>,
+}
 
 /// What the last logins tell.
 #[derive(Debug, Clone)]
@@ -31,7 +42,7 @@ pub struct Failing {
     hosts: u32,
     failed_at: Instant,
     retry_at: Instant,
-    text: Arc<str>,
+    error: LastError,
     /// What failed may be cured by now.
     in_doubt: bool,
 }
@@ -46,12 +57,12 @@ impl Health {
         }
     }
 
-    /// A login failed with `text`. `hosts`: how many a list has; the pause comes after all of them failed.
+    /// A login failed with `error`. `hosts`: how many a list has; the pause comes after all of them failed.
     /// Failures of logins that were begun side by side count once.
-    pub fn failed(&mut self, text: Arc<str>, now: Instant, longest_pause: Duration, hosts: u32) {
+    pub fn failed(&mut self, error: LastError, now: Instant, longest_pause: Duration, hosts: u32) {
         let attempts = match self {
             Self::Failing(failing) if now < failing.retry_at => {
-                failing.text = text;
+                failing.error = error;
                 return;
             }
             Self::Failing(failing) => failing.attempts.saturating_add(1),
@@ -65,7 +76,7 @@ impl Health {
             Duration::ZERO
         };
         let in_doubt = false;
-        *self = Self::Failing(Failing { attempts, hosts, failed_at: now, retry_at: now + pause, text, in_doubt });
+        *self = Self::Failing(Failing { attempts, hosts, failed_at: now, retry_at: now + pause, error, in_doubt });
     }
 
     /// A login succeeded.
@@ -91,20 +102,20 @@ impl Health {
         }
     }
 
-    /// The last failure's words.
-    pub fn last_error(&self) -> Option<&Arc<str>> {
+    /// The last failure.
+    pub fn last_error(&self) -> Option<&LastError> {
         match self {
-            Self::Failing(failing) => Some(&failing.text),
+            Self::Failing(failing) => Some(&failing.error),
             _ => None,
         }
     }
 
-    /// The last failure's words, if it is not older than `server_login_retry`, and no host of a list is left untried.
-    pub fn recent_error(&self, now: Instant, login_retry: Duration) -> Option<&Arc<str>> {
+    /// The last failure, if it is not older than `server_login_retry`, and no host of a list is left untried.
+    pub fn recent_error(&self, now: Instant, login_retry: Duration) -> Option<&LastError> {
         match self {
             Self::Failing(failing) if !failing.in_doubt => {
                 let recent = now.saturating_duration_since(failing.failed_at) < login_retry;
-                (recent && failing.attempts >= failing.hosts).then_some(&failing.text)
+                (recent && failing.attempts >= failing.hosts).then_some(&failing.error)
             }
             _ => None,
         }
@@ -117,12 +128,16 @@ mod tests {
 
     const LONGEST: Duration = Duration::from_secs(15);
 
+    fn error(text: &str) -> LastError {
+        LastError { code: SqlState::CONNECTION_FAILURE, text: text.into() }
+    }
+
     fn pauses(hosts: u32, count: usize) -> Vec<u128> {
         let mut health = Health::Unproven;
         let mut now = Instant::now();
         let mut seen = Vec::new();
         for _ in 0..count {
-            health.failed("down".into(), now, LONGEST, hosts);
+            health.failed(error("down"), now, LONGEST, hosts);
             let retry_at = health.retry_at().expect("it failed");
             seen.push((retry_at - now).as_millis());
             now = retry_at;
@@ -140,10 +155,10 @@ mod tests {
     fn a_list_is_hopeless_only_when_each_of_its_hosts_has_failed() {
         let now = Instant::now();
         let mut health = Health::Well;
-        health.failed("one is down".into(), now, LONGEST, 2);
+        health.failed(error("one is down"), now, LONGEST, 2);
         assert_eq!(health.recent_error(now, LONGEST), None);
-        health.failed("two is down".into(), now, LONGEST, 2);
-        assert_eq!(health.recent_error(now, LONGEST).map(|text| &**text), Some("two is down"));
+        health.failed(error("two is down"), now, LONGEST, 2);
+        assert_eq!(health.recent_error(now, LONGEST).map(|error| &*error.text), Some("two is down"));
     }
 
     #[test]
@@ -153,15 +168,15 @@ mod tests {
         assert_eq!(health.logins_at_once(now), 1);
         health.succeeded();
         assert_eq!(health.logins_at_once(now), LOGINS_AT_ONCE);
-        health.failed("down".into(), now, LONGEST, 1);
-        health.failed("down too".into(), now, LONGEST, 1);
+        health.failed(error("down"), now, LONGEST, 1);
+        health.failed(error("down too"), now, LONGEST, 1);
         assert_eq!(health.logins_at_once(now), 0);
         assert_eq!(health.logins_at_once(now + FIRST_PAUSE), 1, "the second of the same burst did not count");
-        assert_eq!(health.recent_error(now, LONGEST).map(|text| &**text), Some("down too"));
+        assert_eq!(health.recent_error(now, LONGEST).map(|error| &*error.text), Some("down too"));
         assert_eq!(health.recent_error(now + LONGEST, LONGEST), None);
         health.probe_now(now);
         assert_eq!((health.logins_at_once(now), health.recent_error(now, LONGEST)), (1, None), "it may be cured");
-        health.failed("down still".into(), now, LONGEST, 1);
-        assert_eq!(health.recent_error(now, LONGEST).map(|text| &**text), Some("down still"));
+        health.failed(error("down still"), now, LONGEST, 1);
+        assert_eq!(health.recent_error(now, LONGEST).map(|error| &*error.text), Some("down still"));
     }
 }

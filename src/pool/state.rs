@@ -12,12 +12,12 @@ use smallvec::SmallVec;
 
 use super::error::{AcquireError, WaitCause};
 use super::gate::Gate;
-use super::health::Health;
+use super::health::{Health, LastError};
 use super::places::{Busy, Facts, Places, Slot};
 use super::upkeep::{self, Ages};
 use crate::config::model::{CheckQuery, PoolSettings};
 use crate::telemetry::events::pool::CloseReason;
-use crate::wire::error::ErrorReply;
+use crate::wire::error::{ErrorReply, SqlState};
 
 mod orders;
 mod plan;
@@ -203,7 +203,7 @@ impl<S, W> PoolState<S, W> {
         }
         if let Some(cached) = self.hopeless(now) {
             self.probe_asked = true;
-            return Err(AcquireError::LoginFailing { cached });
+            return Err(AcquireError::LoginFailing { code: cached.code, cached: cached.text });
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
@@ -213,7 +213,7 @@ impl<S, W> PoolState<S, W> {
     }
 
     /// PgBouncer's rule: no server at all, and the last login failed a moment ago. A closed gate makes everybody wait.
-    fn hopeless(&self, now: Instant) -> Option<Arc<str>> {
+    fn hopeless(&self, now: Instant) -> Option<LastError> {
         if !self.gate.is_open() || self.places.counts().connected() > 0 {
             return None;
         }
@@ -247,11 +247,11 @@ impl<S, W> PoolState<S, W> {
     /// A login failed. When the server has said no and there is no other server, all who wait are told its words.
     pub fn failed(&mut self, slot: Slot, failure: &Failure, now: Instant, out: &mut Actions<S, W>) {
         self.places.remove(slot);
-        let text: Arc<str> = match failure {
-            Failure::Unreachable(text) => text.clone(),
-            Failure::Refused { reply, .. } => (&*reply.message).into(),
+        let error = match failure {
+            Failure::Unreachable(text) => LastError { code: SqlState::CONNECTION_FAILURE, text: text.clone() },
+            Failure::Refused { reply, .. } => LastError { code: reply.code, text: (&*reply.message).into() },
         };
-        self.health.failed(text, now, self.settings.server_login_retry, self.hosts);
+        self.health.failed(error, now, self.settings.server_login_retry, self.hosts);
         if let Failure::Refused { reply, retry: false } = failure
             && self.places.counts().connected() == 0
         {
@@ -409,8 +409,8 @@ impl<S, W> PoolState<S, W> {
         let counts = self.places.counts();
         if !self.gate.is_open() {
             WaitCause::Paused
-        } else if let (0, Some(text)) = (counts.connected(), self.health.last_error()) {
-            WaitCause::Unreachable(text.clone())
+        } else if let (0, Some(error)) = (counts.connected(), self.health.last_error()) {
+            WaitCause::Unreachable(error.text.clone())
         } else if let Some(setting) = self.limited_by {
             WaitCause::Limited(setting)
         } else {

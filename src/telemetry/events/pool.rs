@@ -114,6 +114,9 @@ pub fn server_closed(key: &PoolKey, id: ServerId, reason: CloseReason, age: Dura
 
 /// A login did not succeed. `refused`: the server answered, with an error.
 pub fn login_failed(key: &PoolKey, endpoint: &Endpoint, refused: bool, text: &dyn Display) {
+    // What clients read of some failures begins in the same words.
+    let text = text.to_string();
+    let text = text.strip_prefix("server login failed: ").unwrap_or(&text);
     warn!(pool = %key, endpoint = %endpoint, "server login failed: {text}");
     count_by(SERVER_LOGINS_FAILED, "kind", if refused { "refused" } else { "unreachable" });
 }
