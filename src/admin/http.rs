@@ -1,14 +1,17 @@
 //! The listener of `[metrics] listen`: `/metrics` for Prometheus, `/health` for load balancers.
 //!
 //! It is open to whoever reaches the port, so it costs bounded memory and time: so many connections at once, one
-//! request each, and a few seconds for all of it. No request has an effect.
+//! request each, and a few seconds for all of it. Who comes when all places are taken gets that of whoever has been
+//! there for longest without a whole request: those who say nothing keep nobody out. No request has an effect.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Sleep, sleep};
 
 use super::act::AdminContext;
@@ -30,7 +33,7 @@ use super::control::Health;
 use super::metrics::{Snapshot, render};
 use crate::telemetry::events;
 
-/// Connections at once; further ones wait in the kernel's queue.
+/// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
 /// From accept to the last byte of the answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
@@ -60,7 +63,8 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    serve_on(Bounded { listener, permits, time: CONNECTION_TIME }, ctx, recorder, stop).await
+    let places = VecDeque::new();
+    serve_on(Bounded { listener, permits, places, time: CONNECTION_TIME }, ctx, recorder, stop).await
 }
 
 async fn serve_on(
@@ -160,11 +164,35 @@ fn push_json_string(text: &str, json: &mut String) {
     json.push('"');
 }
 
-/// Accepts no more connections at once than there are permits, and gives each so much time.
+/// Serves no more connections at once than there are permits, and gives each so much time.
 struct Bounded {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    /// Who is there, by the time of their coming.
+    places: VecDeque<Place>,
     time: Duration,
+}
+
+/// A connection's place, as the listener sees it.
+struct Place {
+    answered: Arc<AtomicBool>,
+    leave: oneshot::Sender<()>,
+}
+
+impl Bounded {
+    /// A permit for who has just come, at another's expense if there is no other.
+    async fn place(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        self.places.retain(|place| !place.leave.is_closed());
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let mute = self.places.iter().position(|place| !place.answered.load(Ordering::Relaxed));
+        if let Some(place) = self.places.remove(mute.unwrap_or(0)) {
+            // Who has left meanwhile has left the place, too.
+            let _ = place.leave.send(());
+        }
+        self.permits.clone().acquire_owned().await
+    }
 }
 
 impl axum::serve::Listener for Bounded {
@@ -173,12 +201,14 @@ impl axum::serve::Listener for Bounded {
 
     async fn accept(&mut self) -> (Limited, SocketAddr) {
         loop {
-            // The semaphore is never closed; were it, accepting without a permit would be wrong.
-            let Ok(permit) = self.permits.clone().acquire_owned().await else { return std::future::pending().await };
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
+                    // The semaphore is never closed; were it, serving without a permit would be wrong.
+                    let Ok(permit) = self.place().await else { return std::future::pending().await };
                     let deadline = Box::pin(sleep(self.time));
-                    return (Limited { stream, deadline, _permit: permit }, peer);
+                    let (answered, (leave, told_to_leave)) = (Arc::default(), oneshot::channel());
+                    self.places.push_back(Place { answered: Arc::clone(&answered), leave });
+                    return (Limited { stream, deadline, answered, told_to_leave, _permit: permit }, peer);
                 }
                 Err(error) => {
                     events::admin::metrics_accept_failed(&error);
@@ -193,18 +223,24 @@ impl axum::serve::Listener for Bounded {
     }
 }
 
-/// A connection that fails when its time is over, whatever it waits for.
+/// A connection that fails when its time is over or another needs its place, whatever it waits for.
 struct Limited {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
+    /// Whether it has been written to.
+    answered: Arc<AtomicBool>,
+    told_to_leave: oneshot::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Limited {
-    /// `result`, unless it is yet to come and the time is over.
+    /// `result`, unless it is yet to come and the time is over, or the place another's.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_pending() {
-            ready!(self.deadline.as_mut().poll(cx));
+            let must_leave = Pin::new(&mut self.told_to_leave).poll(cx).is_ready();
+            if !must_leave {
+                ready!(self.deadline.as_mut().poll(cx));
+            }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         result
@@ -220,6 +256,7 @@ impl AsyncRead for Limited {
 
 impl AsyncWrite for Limited {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.answered.store(true, Ordering::Relaxed);
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.in_time(cx, result)
     }
