@@ -20,7 +20,7 @@ use crate::app::demo::{Cluster, ClusterError, ClusterOptions, Node, PoolerFiles,
 /// What the demo can be asked for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
-    /// Port of the pooler; where it is taken, the next free one
+    /// Port of the pooler; where it is taken, the next free one. 0: any that is free
     #[arg(long, default_value_t = 6432)]
     pub port: u16,
     /// How many standbys follow the primary
@@ -126,9 +126,13 @@ where
     F: FnOnce(PathBuf) -> P,
     P: Future<Output = Result<(), E>>,
 {
-    let (claim, metrics_claim) = (PortClaim::at_or_after(args.port)?, PortClaim::at_or_after(METRICS_PORT)?);
+    let claim = match args.port {
+        0 => PortClaim::anywhere()?,
+        wanted => PortClaim::at_or_after(wanted)?,
+    };
+    let metrics_claim = PortClaim::at_or_after(METRICS_PORT)?;
     let (port, metrics_port) = (claim.number(), metrics_claim.number());
-    if port != args.port {
+    if ![0, port].contains(&args.port) {
         clock.say(&format!("port {} is taken; the pooler gets {port}", args.port));
     }
     let users = [("app", "app"), (ADMIN, ADMIN)];
