@@ -294,3 +294,23 @@ fn a_request_to_cancel_reaches_what_a_client_that_is_gone_has_left_running() {
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_server_that_is_always_reset_is_reset_after_a_client_that_vanished_too() {
+    let database = Database::create("vanished_reset");
+    let config = pooler(&database).set("server_reset_query_always", "true");
+    let pooler = config.set("server_reset_query", "\"SELECT 'mine'\"").start();
+    let server = backend(&pooler);
+    for sent in [query("BEGIN; SELECT 1"), query("SELECT pg_sleep(600)")] {
+        let mut client = app(&pooler);
+        client.send(&sent);
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND datname = current_database() \
+            AND (state = 'idle in transaction' OR wait_event = 'PgSleep')";
+        wait_until("the query", LIMIT, || database.sql(busy) == "1");
+        drop(client);
+        let last = "SELECT query FROM pg_stat_activity WHERE usename = 'app' AND datname = current_database() \
+            AND state = 'idle'";
+        wait_until("the reset", LIMIT, || database.sql(last) == "SELECT 'mine'");
+        assert_eq!(backend(&pooler), server, "it is used again");
+    }
+}

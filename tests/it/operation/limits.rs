@@ -77,7 +77,8 @@ async fn client_limits_hold_in_a_storm_of_logins_and_exempt_admins() {
     let database = Database::create("client_limits");
     let forced =
         format!("host = \"127.0.0.1\"\nport = {}\ndbname = \"{}\"\nuser = \"app\"", database.port(), database.name);
-    for (setting, name) in [("max_db_client_connections", "app"), ("max_user_client_connections", "forced")] {
+    let db = "max_db_client_connections";
+    for (setting, name) in [(db, "app"), (db, "forced"), ("max_user_client_connections", "forced")] {
         let config = PoolerConfig::new().database("app", &database).section("databases.forced", &forced);
         let pooler = config.user("by_trust", "by_trust").set(setting, "3").start();
         let dsn = pooler.dsn("by_trust", "by_trust", name);
@@ -92,7 +93,10 @@ async fn client_limits_hold_in_a_storm_of_logins_and_exempt_admins() {
         assert_eq!(number(&show(&console, "USERS", "name", "by_trust").await, "current_client_connections"), 3);
         assert_eq!(number(&show(&console, "DATABASES", "name", name).await, "current_client_connections"), 3);
         if name == "forced" {
-            let _admin = Session::connect(&pooler.dsn("admin", "admin", name)).await;
+            // More of them than either limit.
+            let dsn = pooler.dsn("admin", "admin", name);
+            let admins = join_all((0..5).map(|_| Session::connect(&dsn))).await;
+            assert_eq!(admins[4].value("SELECT 1").await, "1");
         }
         drop(clients);
         eventually("a place to be free again", async || Session::try_connect(&dsn).await.is_ok()).await;

@@ -32,15 +32,27 @@ async fn a_session_keeps_its_server_and_leaves_it_clean() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_whose_server_is_obsolete_keeps_it_unless_fast_close_is_set() {
     let database = Database::create("fast_close");
-    for (fast, open) in [("false", false), ("true", false), ("true", true)] {
-        let pooler = session_mode(&database).set("server_fast_close", fast).start();
+    let cases = [("false", false), ("true", false), ("true", true)];
+    for ((fast, open), reloads) in cases.into_iter().flat_map(|case| [(case, false), (case, true)]) {
+        let with = |host: &str| {
+            let entry = format!("host = \"{host}\"\nport = {}\ndbname = \"{}\"\n", database.port(), database.name);
+            let config = PoolerConfig::new().section("databases.app", &entry).set("pool_mode", "\"session\"");
+            config.set("default_pool_size", "1").set("server_fast_close", fast)
+        };
+        let pooler = with("127.0.0.1").start();
         let console = Session::connect(&pooler.console_dsn()).await;
         let client = Session::connect(&pooler.app_dsn("app")).await;
         let pid = client.value(PID).await;
         if open {
             client.batch_execute("BEGIN").await.expect("it has a server");
         }
-        console.batch_execute("RECONNECT").await.expect("it is done");
+        if reloads {
+            // Its servers are to be reached in another way.
+            pooler.reconfigure(&with("localhost"));
+            console.batch_execute("RELOAD").await.expect("it is done");
+        } else {
+            console.batch_execute("RECONNECT").await.expect("it is done");
+        }
         // With neither a transaction nor patience it is gone already.
         if open || fast == "false" {
             assert_eq!(show(&console, "SERVERS", "database", "app").await["close_needed"], "1");
