@@ -2,6 +2,7 @@
 //! banned calls. Each rule lives in a file below `tidy/`, with tests that it can fail.
 
 mod cores;
+mod crates;
 mod floors;
 mod shape;
 mod source;
@@ -22,6 +23,15 @@ fn floors_use_only_floors_below_them() {
 #[test]
 fn the_floors_are_those_of_the_architecture_page() {
     assert_eq!(floors::of_page(&architecture()), floors::table());
+}
+
+#[test]
+fn floors_use_only_the_crates_that_the_architecture_page_gives_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the package has it");
+    let (page, all) = (architecture(), crates::of_manifest(&manifest));
+    let given = crates::of_page(&page, &all);
+    settle(sources(&["src"]).iter().flat_map(|source| crates::check(&given, &all, source)).collect());
 }
 
 #[test]
