@@ -3,6 +3,7 @@
 // Every check holds on PostgreSQL itself too. Exits non-zero with a stack at the first difference.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { createRequire } from "node:module";
 import { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -83,9 +84,13 @@ async function cancel(client, me) {
   }
 }
 
-// A client that never logs in: its connection carries nothing but the request.
-function cancelQuery(client, query) {
-  new pg.Client({ connectionString: DSN }).cancel(client, query);
+// A client that never logs in: its connection carries nothing but the request, and is closed when PostgreSQL has sent
+// its signals, of which there are two: until then the second may still hit what comes next.
+async function cancelQuery(client, query) {
+  const canceller = new pg.Client({ connectionString: DSN });
+  const closed = once(canceller.connection, "end");
+  canceller.cancel(client, query);
+  await closed;
 }
 
 async function pipelines(client, me) {

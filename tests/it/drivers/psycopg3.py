@@ -125,19 +125,26 @@ def cancel(conn, me):
     for inside in (False, True):
         timer = threading.Timer(0.3, conn.cancel_safe if inside else conn.cancel)
         raises(errors.QueryCanceled, lambda: sleep(conn, inside, timer))
-        timer.join()
         assert one(conn, "SELECT %s::int", (me,)) == me
 
 
 def sleep(conn, inside_a_transaction, timer):
-    # The timer starts right before the query: a request that comes while nothing runs is lost, and has to be.
     if not inside_a_transaction:
-        timer.start()
-        return conn.execute("SELECT pg_sleep(60)")
+        return interrupted_sleep(conn, timer)
     with conn.transaction():
         conn.execute("SELECT 1")
-        timer.start()
+        interrupted_sleep(conn, timer)
+
+
+def interrupted_sleep(conn, timer):
+    # The timer starts right before the query: a request that comes while nothing runs is lost, and has to be.
+    timer.start()
+    try:
         conn.execute("SELECT pg_sleep(60)")
+    finally:
+        # PostgreSQL signals a backend twice, the second time as a member of its process group. The request's connection
+        # is closed when both signals are sent: until then the second may still hit what comes next, such as ROLLBACK.
+        timer.join()
 
 
 def pipelines(conn, me):

@@ -7,9 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::{SinkExt, TryStreamExt};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 
 use super::directly_and_pooled;
 
@@ -32,7 +35,7 @@ async fn work(dsn: &str, me: i32) -> Outcome {
     transactions(&mut client, me).await?;
     mistakes(&mut client, me).await?;
     copy(&client, me).await?;
-    cancel(&client, me).await?;
+    cancel(&client, dsn, me).await?;
     pipelines(&client, me).await?;
     prepared(&client, me).await?;
     large(&mut client, me).await?;
@@ -113,20 +116,31 @@ async fn copy(client: &Client, me: i32) -> Outcome {
     Ok(())
 }
 
-async fn cancel(client: &Client, me: i32) -> Outcome {
+async fn cancel(client: &Client, dsn: &str, me: i32) -> Outcome {
     // Prepared before: between the two round trips of an unprepared query a cancel request hits nothing.
     let sleep = client.prepare("SELECT pg_sleep(60)").await?;
     for _ in 0..3 {
         let token = client.cancel_token();
         let canceller = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            token.cancel_query(NoTls).await
+            ask_to_cancel(dsn, &token).await
         };
         let (answer, sent) = tokio::join!(client.query(&sleep, &[]), canceller);
         sent?;
         assert_eq!(answer.err().and_then(|error| error.code().cloned()), Some(SqlState::QUERY_CANCELED));
         assert_eq!(client.query_one("SELECT $1::int", &[&me]).await?.get::<_, i32>(0), me);
     }
+    Ok(())
+}
+
+/// Until the request's connection is closed: then PostgreSQL has sent its signals, of which there are two, and the second
+/// can't hit what comes next.
+async fn ask_to_cancel(dsn: &str, token: &CancelToken) -> Outcome {
+    let config: Config = dsn.parse()?;
+    let [Host::Tcp(host)] = config.get_hosts() else { panic!("one host in {dsn}") };
+    let mut stream = TcpStream::connect((host.as_str(), config.get_ports()[0])).await?;
+    token.cancel_query_raw(&mut stream, NoTls).await?;
+    stream.read_to_end(&mut Vec::new()).await?;
     Ok(())
 }
 
