@@ -86,6 +86,9 @@ impl Session {
             };
             farewell::give_back(active, &mut pump.relay, leaving, &canceller, &registered.shared).await;
         }
+        if matches!(end, End::Violation(_)) {
+            events::violation_counted();
+        }
         events::client_closed(&registered.shared, close_reason(&end), accepted_at.elapsed());
     }
 }

@@ -88,12 +88,6 @@ pub fn violation_counted() {
     count(PROTOCOL_VIOLATIONS);
 }
 
-/// A client sent what the protocol does not allow. `what` says what was expected, never what was sent.
-pub fn protocol_violation(what: &dyn Display) {
-    violation_counted();
-    warn!(target: POOLER_ERRORS, "protocol violation: {what}");
-}
-
 #[cfg(test)]
 mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;

@@ -8,7 +8,8 @@ use pglifeguard::app::demo::PortClaim;
 use rustix::process::Signal;
 
 use super::pool;
-use crate::support::{Database, PoolerConfig, Session, eventually};
+use crate::support::raw::{Raw, message};
+use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
 /// Status line and body.
 fn get(port: u16, path: &str) -> (String, String) {
@@ -79,6 +80,21 @@ fn check_format(page: &str) {
         assert!(number.parse::<f64>().is_ok(), "no number: {line}");
         assert!(seen.insert(series), "twice: {series}");
     }
+}
+
+#[test]
+fn broken_packets_are_counted_at_the_console_and_elsewhere() {
+    let database = Database::create("violations");
+    let (port, config) = with_metrics(&database);
+    let pooler = config.set("auth_type", "\"trust\"").start();
+    for (user, name) in [("app", "app"), ("admin", "pgbouncer")] {
+        let mut client = Raw::trusted(pooler.port(), user, name);
+        client.send(&message(b'?', b""));
+        assert_eq!(client.until(b'E').last().map(|last| last.tag), Some(b'E'), "{name}");
+    }
+    wait_until("both to be counted", Duration::from_secs(30), || {
+        value(&get(port.number(), "/metrics").1, "pglifeguard_protocol_violations_total") >= 2.0
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
