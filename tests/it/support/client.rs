@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
@@ -85,7 +86,9 @@ impl Session {
 
     /// Waits until the other side ends the connection; SQLSTATE and text of its last words.
     pub(crate) async fn end(self) -> (String, String) {
-        let error = self.connection.await.expect("no panic").expect("the other side was to end it");
+        let ended =
+            tokio::time::timeout(END_LIMIT, self.connection).await.expect("the other side was to end it by now");
+        let error = ended.expect("no panic").expect("the other side was to end it");
         refusal(&error)
     }
 }
@@ -97,6 +100,8 @@ impl Deref for Session {
         &self.client
     }
 }
+
+const END_LIMIT: Duration = Duration::from_secs(30);
 
 /// SQLSTATE and text; of what is no server's error, none and the driver's text.
 pub(crate) fn refusal(error: &Error) -> (String, String) {
