@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::pooler::Pooler;
 use crate::support::programs::{python, run};
-use crate::support::raw::{Message, Raw, extended, message, query, sync};
+use crate::support::raw::{Message, Raw, bind, execute, extended, message, parse, query, sync};
 use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -148,6 +148,20 @@ fn pipelines_are_answered_to_their_ends() {
     terminate(&database, "SELECT 'last'");
     client.send(&[extended("SELECT 1"), sync(), extended("ROLLBACK"), sync()].concat());
     assert_eq!(answers(&mut client, 2), [ROLLED_BACK, "Z E", "1", "2", "C ROLLBACK", "Z I"]);
+    assert_eq!(client.query("SELECT 'one'"), ["one"]);
+}
+
+#[test]
+fn a_commit_that_was_bound_before_something_else_is_one() {
+    let database = Database::create("lost_portal");
+    let pooler = start(&database, "transaction");
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    client.query("BEGIN");
+    let bound = [parse("", "COMMIT"), bind("end", "", &[])].concat();
+    let sleep = extended("SELECT pg_sleep(60)");
+    client.send(&[bound, sleep, execute("end", 0), sync()].concat());
+    terminate(&database, "SELECT pg_sleep(60)");
+    assert_eq!(answers(&mut client, 1), ["1", "2", "1", "2", COMMIT_UNKNOWN, "Z I"]);
     assert_eq!(client.query("SELECT 'one'"), ["one"]);
 }
 

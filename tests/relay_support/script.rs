@@ -80,10 +80,21 @@ pub(crate) fn script(random: &mut Random, client: usize) -> Script {
 /// Before its end the client commits a block, whatever it did before.
 pub(crate) fn with_block(random: &mut Random, client: usize, mut script: Script) -> Script {
     let burst = |parts, wait| Burst { parts, wait };
-    let commit = if random.chance(50) {
-        vec![query("commit")]
-    } else {
-        vec![parse("", "commit"), bind("", "", ""), execute("", 0), empty(b'S')]
+    let commit = match random.below(3) {
+        0 => vec![query("commit")],
+        1 => vec![parse("", "commit"), bind("", "", ""), execute("", 0), empty(b'S')],
+        // What is executed was not bound last.
+        _ => {
+            let select = format!("select c{client}.bound");
+            vec![
+                parse("", "commit"),
+                bind("p", "", ""),
+                parse("", &select),
+                bind("", "", ""),
+                execute("p", 0),
+                empty(b'S'),
+            ]
+        }
     };
     let at = script.bursts.len() - 1;
     script.bursts.splice(

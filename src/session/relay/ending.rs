@@ -53,6 +53,7 @@ impl Owed {
             Self::Query { effect: Effect::Ends(ending), .. } | Self::Execute { effect: Effect::Ends(ending), .. } => {
                 Some(*ending)
             }
+            Self::Execute { effect: Effect::Any, .. } => Some(Ending::Unclear),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::ending::Ending;
 use super::pipeline::{Effect, How, Owed, Pipeline, Status};
+use super::portals::Portals;
 use super::prepared::{Unnamed, put_frame, write_close};
 use super::settings::Changes;
 use super::steps::Steps;
@@ -45,8 +46,12 @@ pub struct Exchange {
     pub may_cancel: bool,
     /// It is in a transaction block, for as long as it may be cancelled.
     in_block: bool,
-    /// The statement that the client's unnamed one is, for the requests that use it.
-    pub(super) unnamed_word: Option<(FirstWord, Effect)>,
+    /// The statement that the client's unnamed one is, for the requests that use it; `None` where it was not all here.
+    pub(super) unnamed_word: Option<FirstWord>,
+    /// What that may do.
+    pub(super) unnamed_effect: Effect,
+    /// What the statement last parsed may do: where names are the server's, what is bound by name is taken for that.
+    pub(super) parsed: Effect,
     /// Settings sent in the client's transaction; kept until it ends, since a rollback undoes them.
     pub(super) changes: Changes,
     /// The server has carried them out.
@@ -71,8 +76,8 @@ pub struct Exchange {
     pub(super) ended: bool,
     /// A Flush was sent behind the last Execute.
     pub(super) flushed: bool,
-    /// What the statement last bound may do.
-    pub(super) bound: Effect,
+    /// What was bound.
+    pub(super) portals: Portals,
     /// Too much is owed, and a Flush was sent for that.
     pub(super) pressed: bool,
     /// Where the client stands by what it has read.
@@ -150,6 +155,8 @@ impl Exchange {
             may_cancel,
             in_block,
             unnamed_word,
+            unnamed_effect,
+            parsed,
             changes,
             changed,
             rolled_back,
@@ -162,7 +169,7 @@ impl Exchange {
             has_unnamed,
             unnamed,
             flushed,
-            bound,
+            portals,
             ended,
             pressed,
             block,
@@ -182,7 +189,8 @@ impl Exchange {
         *run = Run::default();
         *gate = Gate::Open;
         *after_run = AfterRun::Nothing;
-        *bound = Effect::Plain;
+        (*unnamed_effect, *parsed) = (Effect::Plain, Effect::Plain);
+        portals.clear();
         *block = Block::Outside;
         before.clear();
         *last_words = None;

@@ -237,7 +237,7 @@ impl Relay {
             frontend::PARSE => self.parse(server, header, have, steps),
             frontend::BIND => self.bind(server, header, have, steps),
             frontend::DESCRIBE => self.describe(server, header, have, steps),
-            frontend::EXECUTE => Ok(self.execute(server, steps)),
+            frontend::EXECUTE => self.execute(server, header, have, steps),
             frontend::CLOSE => self.close(server, header, have, steps),
             frontend::SYNC => Ok(sync(server.exchange, steps)),
             // The server's error for it would answer nothing that is owed, and it would skip up to a Sync.

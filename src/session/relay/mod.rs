@@ -9,6 +9,7 @@ pub mod leave;
 pub mod loss;
 pub mod machine;
 pub mod pipeline;
+pub mod portals;
 pub mod prepared;
 pub mod pump;
 mod reports;

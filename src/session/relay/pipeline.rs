@@ -246,7 +246,7 @@ impl Kinds {
         match effect {
             Effect::Plain | Effect::Ends(_) => Self::NONE,
             Effect::Copies => Self::CHANGES,
-            Effect::Forgets => Self::CHANGES.and(Self::FORGETS),
+            Effect::Forgets | Effect::Any => Self::CHANGES.and(Self::FORGETS),
         }
     }
 

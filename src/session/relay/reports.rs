@@ -14,6 +14,7 @@ impl Relay {
         if server.exchange.pipeline.status != Status::Idle {
             return;
         }
+        server.exchange.portals.clear();
         let changes = std::mem::take(&mut server.exchange.changes);
         if std::mem::take(&mut server.exchange.rolled_back) {
             server.exchange.begun &= changes.is_empty();

@@ -16,7 +16,7 @@ use super::steps::Steps;
 use super::words::first_word;
 use crate::server::statements::StatementId;
 use crate::wire::error::{ErrorReply, SqlState};
-use crate::wire::frame::{self, FrameError, Head, Header, NAMES_MAX};
+use crate::wire::frame::{self, FrameError, HEADER, Head, Header, NAMES_MAX};
 use crate::wire::tag::{backend, frontend};
 
 const HOLD: Take = Take::Stop(Stop::Hold);
@@ -49,9 +49,9 @@ impl Relay {
             return Ok(HOLD);
         }
         let exchange = &mut *server.exchange;
-        exchange.bound = word.effect(&have[front..], have.len() < header.total);
+        exchange.parsed = word.effect(&have[front..], have.len() < header.total);
         if name.is_empty() {
-            exchange.unnamed_word = whole.map(|word| (word, exchange.bound));
+            (exchange.unnamed_word, exchange.unnamed_effect) = (whole, exchange.parsed);
         } else if !word.allows_cancel(false) {
             self.guarded.add(name);
         }
@@ -127,9 +127,8 @@ impl Relay {
                 return Ok(take);
             }
             let exchange = &mut *server.exchange;
-            if let (b"", Some((_, effect))) = (head.statement, exchange.unnamed_word) {
-                exchange.bound = effect;
-            }
+            let effect = if head.statement.is_empty() { exchange.unnamed_effect } else { exchange.parsed };
+            exchange.portals.bind(head.portal, effect);
             exchange.unnamed.used();
             exchange.counts.binds += 1;
             server.exchange.pipeline.push(Owed::Bind(How::Reply));
@@ -148,7 +147,7 @@ impl Relay {
                 out.put_slice(part);
             }
         });
-        server.exchange.bound = statement.effect();
+        server.exchange.portals.bind(head.portal, statement.effect());
         server.exchange.counts.binds += 1;
         server.exchange.pipeline.push(Owed::Bind(How::Reply));
         Ok(Take::Behind(head.size))
@@ -187,17 +186,26 @@ impl Relay {
         Ok(Take::Forward)
     }
 
-    pub(super) fn execute(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Take {
-        self.begin_beyond_portals(server, steps);
-        let effect = server.exchange.bound;
-        if server.exchange.pipeline.is_empty() {
-            // A portal that was bound earlier is in a transaction block, of which only the end is not to be cancelled.
-            server.exchange.asks(|_| !matches!(effect, Effect::Ends(_)));
+    pub(super) fn execute(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        if have.len() < header.total {
+            return whole_name(header);
         }
+        let (portal, _) = frame::c_string(&have[HEADER..]).ok_or(FrameError::Body(frontend::EXECUTE))?;
+        let effect = server.exchange.portals.execute(portal);
+        let ends = matches!(effect, Effect::Ends(_) | Effect::Any);
+        // A portal that was bound earlier is in a transaction block, of which only the end is not to be cancelled.
+        server.exchange.asks(|_| !ends);
+        self.begin_beyond_portals(server, steps);
         server.exchange.pipeline.push(Owed::Execute { how: How::Reply, effect });
         server.exchange.flushed = false;
-        server.exchange.ended = matches!(effect, Effect::Ends(_));
-        Take::Forward
+        server.exchange.ended = ends;
+        Ok(Take::Forward)
     }
 
     pub(super) fn close(
@@ -256,7 +264,7 @@ impl Relay {
             return Some(HOLD);
         }
         let recalled = self.unnamed.as_deref().filter(|_| !server.exchange.has_unnamed).map(first_word);
-        let word = recalled.or_else(|| server.exchange.unnamed_word.map(|(word, _)| word));
+        let word = recalled.or_else(|| server.exchange.unnamed_word);
         server.exchange.asks(|in_block| match name {
             b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
             _ => !self.guarded.has(name),
@@ -270,8 +278,8 @@ impl Relay {
         if let Some(definition) = &self.unnamed {
             let exchange = &mut *server.exchange;
             let word = first_word(definition);
-            exchange.bound = word.effect(definition, false);
-            exchange.unnamed_word = Some((word, exchange.bound));
+            exchange.unnamed_effect = word.effect(definition, false);
+            exchange.unnamed_word = Some(word);
             steps.to_server.own(|out| put_frame(out, frontend::PARSE, &[b"\0", definition]));
             exchange.counts.server_parses += 1;
             exchange.has_unnamed = true;

@@ -18,6 +18,8 @@ pub enum Effect {
     Copies,
     /// Ends the transaction, and may undo it.
     Ends(Ending),
+    /// It may be any of these.
+    Any,
 }
 
 /// The first word of `text` in lower case, up to 16 bytes; empty when it does not begin with a letter.

@@ -151,6 +151,11 @@ fn whether_a_cancel_is_allowed_is_judged_afresh_and_by_what_is_bound() {
         let commits = [frame(b'P', &[b"\0commit\0\0\0"]), frame(b'B', &[&[0; 8]]), sync()].concat();
         asks(&commits, &[frame(b'1', &[]), frame(b'2', &[]), ready(b'T')].concat());
         assert!(!asks(&more, &[frame(b'C', &[b"DONE\0"]), ready(b'I')].concat()), "own names: {own_names}");
+        let bound = [frame(b'P', &[b"\0commit\0\0\0"]), frame(b'B', &[b"p\0", &[0; 7]]), sync()].concat();
+        asks(&bound, &[frame(b'1', &[]), frame(b'2', &[]), ready(b'T')].concat());
+        let behind = [extended("", "select 1"), frame(b'E', &[b"p\0", &[0; 4]]), sync()].concat();
+        let answer = [parsed(), frame(b'C', &[b"COMMIT\0"]), ready(b'I')].concat();
+        assert!(!asks(&behind, &answer), "own names: {own_names}");
     }
 }
 

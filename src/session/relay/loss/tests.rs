@@ -216,6 +216,19 @@ const LOSSES: &[(&str, &str, &str)] = &[
     (">Q:begin <C:BEGIN <Z:T >P::rollback >B:: >E: >S !", "C:BEGIN Z:T ! 08006 Z:I", ""),
     (">Q:begin <C:BEGIN <Z:T >Q:rollback_to_s ! >Q:y", "C:BEGIN Z:T ! 08007 Z:E 25P02 Z:E", ""),
     (">Q:begin <C:BEGIN <Z:T >P::x >B:: >E: >H <1 ! >E: >S >Q:y", "C:BEGIN Z:T 1 ! 08006 Z:E 25P02 Z:E", ""),
+    // What is executed counts, not what was bound or prepared last.
+    (">Q:begin <C:BEGIN <Z:T >P::commit >B:p: >P::x >B:: >E:p >S !", "C:BEGIN Z:T ! 08007 Z:I", ""),
+    (">Q:begin <C:BEGIN <Z:T >P::x >B:p: >P::commit >B:: >E:p >S ! >Q:y", "C:BEGIN Z:T ! 08006 Z:E 25P02 Z:E", ""),
+    (
+        ">Q:begin <C:BEGIN <Z:T >P:c:commit >B:p:c >S <1 <2 <Z:T >P::x >B:: >E: >E:p >S !",
+        "C:BEGIN Z:T 1 2 Z:T ! 08007 Z:I",
+        "",
+    ),
+    (">Q:begin <C:BEGIN <Z:T >P::commit >B:: >P::x >E: >S !", "C:BEGIN Z:T ! 08007 Z:I", ""),
+    (">Q:begin <C:BEGIN <Z:T >P::x >B:: >P::commit >E: >S !", "C:BEGIN Z:T ! 08006 Z:E", ""),
+    // Where a Bind may have failed, so that the portal is what it was: both count.
+    (">Q:begin <C:BEGIN <Z:T >P:c:commit >P::x >B:p:c >B:p: >E:p >S !", "C:BEGIN Z:T ! 08007 Z:E", ""),
+    (">Q:begin <C:BEGIN <Z:T >P:c:commit >P::x >B::c >B:: >E: >S !", "C:BEGIN Z:T ! 08007 Z:E", ""),
     // A block that had failed can't be committed.
     (">Q:begin <C:BEGIN <Z:T >Q:x <E:42601 <Z:E >Q:commit !", "C:BEGIN Z:T 42601 Z:E ! 08006 Z:I", ""),
     (
