@@ -68,6 +68,47 @@ fn a_text_that_rolls_back_keeps_its_client_s_settings() {
 }
 
 #[test]
+fn a_chained_transaction_has_its_client_s_settings() {
+    let database = Database::create("handed_chain");
+    let pooler = config(&database).start();
+    let (mut one, mut other) = (client(&pooler), client(&pooler));
+    for (texts, zone) in [
+        (&["BEGIN", "ROLLBACK AND CHAIN"][..], "Europe/Berlin"),
+        (&["BEGIN", "SAVEPOINT s", "ROLLBACK AND CHAIN"], "Europe/Berlin"),
+        (&["BEGIN", "SAVEPOINT s", "SELECT nothing", "ROLLBACK AND CHAIN"], "Europe/Berlin"),
+        (&["BEGIN", "SAVEPOINT s", "SELECT nothing", "COMMIT AND CHAIN"], "Europe/Berlin"),
+        (&["BEGIN", "SAVEPOINT s", "SELECT nothing", "ROLLBACK TO s"], "Europe/Berlin"),
+        (&["BEGIN", "SET timezone = 'Asia/Tokyo'", "SAVEPOINT s", "ROLLBACK TO s"], "Asia/Tokyo, then Europe/Berlin"),
+        (&["BEGIN", "SAVEPOINT s", "SET timezone = 'Asia/Tokyo'", "ROLLBACK AND CHAIN"], "Europe/Berlin"),
+        (&["BEGIN", "COMMIT AND CHAIN"], "Europe/Berlin"),
+        (&["BEGIN", "COMMIT AND CHAIN", "SELECT nothing", "ROLLBACK AND CHAIN"], "Europe/Berlin"),
+        (
+            &["BEGIN", "COMMIT AND CHAIN", "SET timezone = 'Asia/Tokyo'", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"],
+            "Asia/Tokyo",
+        ),
+    ] {
+        let (zone, at_last) = zone.split_once(", then ").unwrap_or((zone, zone));
+        for all_at_once in [false, true] {
+            one.query("SET timezone = 'Europe/Berlin'");
+            other.query("SET timezone = 'Asia/Tokyo'");
+            if all_at_once {
+                let all: Vec<u8> = texts.iter().flat_map(|text| query(text)).collect();
+                one.send(&[all, query("SHOW timezone")].concat());
+                texts.iter().for_each(|_| _ = one.until(b'Z'));
+                let answer = one.until(b'Z');
+                assert!(answer[1].body.ends_with(zone.as_bytes()), "{texts:?} at once: {answer:?}");
+            } else {
+                texts.iter().for_each(|text| _ = one.query(text));
+                assert_eq!(one.query("SHOW timezone"), [zone], "{texts:?}");
+            }
+            one.query("ROLLBACK");
+            assert_eq!(other.query("SHOW timezone"), ["Asia/Tokyo"], "{texts:?}");
+            assert_eq!(one.query("SHOW timezone"), [at_last], "{texts:?} rolled back");
+        }
+    }
+}
+
+#[test]
 fn another_request_in_a_copy_ends_the_copy() {
     let database = Database::create("handed_mid_copy");
     let pooler = config(&database).start();

@@ -65,8 +65,7 @@ pub(crate) const DEFAULT: [&str; 2] = ["A", "A"];
 
 pub(crate) fn script(random: &mut Random, client: usize) -> Script {
     let settings = if random.chance(40) { DEFAULT } else { [random.of(&["A", "B"]), random.of(&["A", "C"])] };
-    let chains = random.chance(40);
-    let mut writer = Writer { random, client, serial: 0, may_discard: settings == DEFAULT, chains };
+    let mut writer = Writer { random, client, serial: 0, may_discard: settings == DEFAULT };
     let mut bursts = Vec::new();
     for _ in 0..1 + writer.random.below(7) {
         writer.bursts(&mut bursts);
@@ -113,7 +112,6 @@ struct Writer<'a> {
     client: usize,
     serial: usize,
     may_discard: bool,
-    chains: bool,
 }
 
 impl Writer<'_> {
@@ -190,10 +188,9 @@ impl Writer<'_> {
             9 => format!("begin; {}", self.set()),
             10 => format!("select {own}; {}; select {own}", self.set()),
             11 => format!("select {own}; fail {own}; select {own}"),
-            // One of them is not told from the other in a transaction that has had both.
-            12 | 13 if self.chains => "rollback and chain".to_owned(),
             12 => self.random.of(&["savepoint s", "rollback to s"]).to_owned(),
             13 => self.random.of(&["begin; savepoint s", "savepoint s; fail s"]).to_owned(),
+            14 => self.random.of(&["rollback and chain", "commit and chain"]).to_owned(),
             15 => format!("copy out {own}"),
             16 => format!("big {own}"),
             17 => format!("warn {own}"),
@@ -216,8 +213,10 @@ impl Writer<'_> {
             12 => format!("big s{number}"),
             13 => format!("copy out s{number}"),
             14 => self.set(),
-            15 if self.chains => self.random.of(&["begin", "commit", "rollback", "rollback and chain"]).to_owned(),
-            15 => self.random.of(&["begin", "commit", "rollback", "savepoint s", "rollback to s"]).to_owned(),
+            15 => {
+                let chain = self.random.of(&["rollback and chain", "commit and chain"]);
+                self.random.of(&["begin", "commit", "rollback", "savepoint s", "rollback to s", chain]).to_owned()
+            }
             16 => self.random.of(&["deallocate all", ""]).to_owned(),
             17 => format!("warn s{number}"),
             _ => format!("select s{number}"),

@@ -168,7 +168,8 @@ impl Relay {
                 server.statements.clear();
                 self.redo(server);
             }
-            b"ROLLBACK\0" => server.exchange.rolled_back = true,
+            b"ROLLBACK\0" => server.exchange.rolls_back(),
+            b"COMMIT\0" => server.exchange.committed |= !server.exchange.rolled_back,
             b"SAVEPOINT\0" => server.exchange.savepoint = true,
             _ => {}
         }

@@ -31,6 +31,10 @@ pub enum Ending {
     Commits,
     /// It is a ROLLBACK: so it is here, and nothing is kept.
     RollsBack,
+    /// It ends with AND CHAIN: another block begins.
+    Chains,
+    /// It is a ROLLBACK TO SAVEPOINT: the block goes on.
+    ToSavepoint,
     /// It may end the block, and may begin another.
     Unclear,
 }
@@ -40,14 +44,21 @@ impl From<Exit> for Ending {
         match exit {
             Exit::Ends { commit: true, rest: None } => Self::Commits,
             Exit::Ends { commit: false, rest: None } => Self::RollsBack,
+            Exit::Chains => Self::Chains,
+            Exit::ToSavepoint => Self::ToSavepoint,
             _ => Self::Unclear,
         }
     }
 }
 
 impl Owed {
-    /// What it may do to the transaction block that it was sent in.
+    /// What it may do to the transaction block that it was sent in; `None`: not end it.
     pub(super) fn ending(&self) -> Option<Ending> {
+        self.in_block().filter(|ending| *ending != Ending::ToSavepoint)
+    }
+
+    /// The same, where a savepoint is told apart.
+    pub(super) fn in_block(&self) -> Option<Ending> {
         match self {
             Self::Query { ends_later: true, .. } => Some(Ending::Unclear),
             Self::Query { effect: Effect::Ends(ending), .. } | Self::Execute { effect: Effect::Ends(ending), .. } => {

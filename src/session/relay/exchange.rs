@@ -58,6 +58,8 @@ pub struct Exchange {
     pub(super) changed: bool,
     /// An error was seen, or a ROLLBACK.
     pub(super) rolled_back: bool,
+    /// A COMMIT was seen before any of these, and no ReadyForQuery since.
+    pub(super) committed: bool,
     /// The transaction has had savepoints.
     pub(super) savepoint: bool,
     pub(super) run: Run,
@@ -160,6 +162,7 @@ impl Exchange {
             changes,
             changed,
             rolled_back,
+            committed,
             savepoint,
             run,
             gate,
@@ -181,8 +184,19 @@ impl Exchange {
         *counts = Counts::default();
         (*may_cancel, *in_block, *unnamed_word) = (false, false, None);
         changes.clear();
-        for flag in [changed, rolled_back, savepoint, half_sent, begun, has_unnamed, flushed, ended, pressed, answered]
-        {
+        for flag in [
+            changed,
+            rolled_back,
+            committed,
+            savepoint,
+            half_sent,
+            begun,
+            has_unnamed,
+            flushed,
+            ended,
+            pressed,
+            answered,
+        ] {
             *flag = false;
         }
         unnamed.forget();
@@ -205,12 +219,23 @@ impl Exchange {
     /// A command came to its end that ends a transaction block, or a part of one.
     pub(super) fn block_may_end(&mut self) {
         let front = self.pipeline.front();
-        if let Some(Ending::Commits | Ending::RollsBack) = front.and_then(Owed::ending) {
-            self.answered |= matches!(front, Some(Owed::Query { .. }));
-            self.block = Block::Outside;
-        } else if self.block != Block::Outside {
-            self.block = Block::Unsure;
+        match front.and_then(Owed::in_block) {
+            Some(Ending::Commits | Ending::RollsBack) => {
+                self.answered |= matches!(front, Some(Owed::Query { .. }));
+                self.block = Block::Outside;
+            }
+            Some(Ending::ToSavepoint) => {}
+            _ if self.block != Block::Outside => self.block = Block::Unsure,
+            _ => {}
         }
+    }
+
+    /// A ROLLBACK came to its end, of whatever kind.
+    pub(super) fn rolls_back(&mut self) {
+        let ending = self.pipeline.front().and_then(Owed::in_block);
+        self.rolled_back = ending != Some(Ending::ToSavepoint);
+        // The savepoints are gone with all that was before them.
+        self.savepoint &= ending != Some(Ending::Chains);
     }
 
     /// Before a request is noted: whether it may be cancelled when the client is gone, given whether it is in a

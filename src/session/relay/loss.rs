@@ -122,7 +122,7 @@ impl Telling<'_> {
         let mut skips = false;
         let mut ending = None;
         let asked = |owed: &&Owed| !is_ours(owed);
-        let commits = |owed: &Owed| matches!(owed.ending(), Some(Ending::Commits | Ending::Unclear));
+        let commits = |owed: &Owed| matches!(owed.ending(), Some(Ending::Commits | Ending::Chains | Ending::Unclear));
         let mut endings = exchange.pipeline.iter().filter(asked).filter(|owed| commits(owed)).count();
         for owed in exchange.pipeline.iter().filter(asked) {
             ending = together(ending, owed.ending());

@@ -25,7 +25,7 @@ impl Portals {
     pub fn bind(&mut self, portal: &[u8], effect: Effect) {
         if portal.is_empty() {
             // Should this Bind fail, and a savepoint save the transaction, there is the old one.
-            let replaces = self.executed || !matches!(self.unnamed, Effect::Ends(_) | Effect::Any);
+            let replaces = self.executed || !self.unnamed.may_end();
             self.unnamed = if replaces { effect } else { either(self.unnamed, effect) };
             self.executed = false;
             return;

@@ -15,12 +15,16 @@ impl Relay {
             return;
         }
         server.exchange.portals.clear();
-        let changes = std::mem::take(&mut server.exchange.changes);
         if std::mem::take(&mut server.exchange.rolled_back) {
-            server.exchange.begun &= changes.is_empty();
-            return;
+            server.exchange.begun &= server.exchange.changes.is_empty();
+            server.exchange.changes.clear();
+        } else {
+            self.keep_changes(server);
         }
-        for change in &changes {
+    }
+
+    fn keep_changes(&mut self, server: &mut Attached<'_>) {
+        for change in std::mem::take(&mut server.exchange.changes) {
             if let Some(value) = server.params.get(&change.name) {
                 self.params_changed |= self.params.set(&change.name, value);
             }
@@ -30,13 +34,24 @@ impl Relay {
     /// By ReadyForQuery it is known why a setting of ours is what the server had before: a rollback did it,
     /// or else the client. A rollback means for the client what it had itself.
     pub(super) fn settings_after(&mut self, server: &mut Attached<'_>, status: Status, steps: &mut Steps) {
-        let exchange = &mut *server.exchange;
-        exchange.savepoint &= status != Status::Idle;
-        if !exchange.changed {
-            return;
+        let committed = std::mem::take(&mut server.exchange.committed);
+        server.exchange.savepoint &= status != Status::Idle;
+        if server.exchange.changed {
+            self.explain_changes(server, status, committed, steps);
         }
-        // Back to a savepoint is not back before our settings. (Nor is a chained transaction told from that.)
-        let undone = exchange.rolled_back && !exchange.savepoint;
+        if committed && status != Status::Idle {
+            // Another transaction is chained to the one that has made them last, and can't undo them.
+            self.keep_changes(server);
+            server.exchange.savepoint = false;
+            server.exchange.before.clear();
+        }
+    }
+
+    fn explain_changes(&mut self, server: &mut Attached<'_>, status: Status, committed: bool, steps: &mut Steps) {
+        let exchange = &mut *server.exchange;
+        // Back to a savepoint is not back before our settings. (Nor is a chained transaction told from that, where
+        // several statements in one text have done it.)
+        let undone = exchange.rolled_back && !exchange.savepoint && !committed;
         for change in &exchange.changes {
             if server.params.get(&change.name) != Some(&*change.before) {
                 continue;

@@ -198,7 +198,7 @@ impl Relay {
         }
         let (portal, _) = frame::c_string(&have[HEADER..]).ok_or(FrameError::Body(frontend::EXECUTE))?;
         let effect = server.exchange.portals.execute(portal);
-        let ends = matches!(effect, Effect::Ends(_) | Effect::Any);
+        let ends = effect.may_end();
         // A portal that was bound earlier is in a transaction block, of which only the end is not to be cancelled.
         server.exchange.asks(|_| !ends);
         self.begin_beyond_portals(server, steps);

@@ -16,10 +16,21 @@ pub enum Effect {
     Forgets,
     /// Copies in, and reads past Syncs.
     Copies,
-    /// Ends the transaction, and may undo it.
+    /// Ends the transaction, or a part of it, and may undo that.
     Ends(Ending),
     /// It may be any of these.
     Any,
+}
+
+impl Effect {
+    /// Whether it may end the transaction.
+    pub fn may_end(self) -> bool {
+        match self {
+            Self::Ends(ending) => ending != Ending::ToSavepoint,
+            Self::Any => true,
+            _ => false,
+        }
+    }
 }
 
 /// The first word of `text` in lower case, up to 16 bytes; empty when it does not begin with a letter.

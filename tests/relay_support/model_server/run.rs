@@ -127,6 +127,18 @@ impl Server {
                 self.tx = Tx::Block;
                 self.complete("ROLLBACK");
             }
+            ["commit", "and", "chain"] => {
+                self.in_block("COMMIT AND CHAIN")?;
+                let failed = self.tx == Tx::Failed;
+                if failed {
+                    self.put_back(self.before.clone());
+                }
+                self.commits += usize::from(!failed);
+                self.end();
+                self.tx = Tx::Block;
+                self.before = self.settings.clone();
+                self.complete(if failed { "ROLLBACK" } else { "COMMIT" });
+            }
             ["savepoint", name] => {
                 self.in_block("SAVEPOINT")?;
                 self.savepoints.push((name.to_owned(), self.settings.clone()));

@@ -214,7 +214,13 @@ const LOSSES: &[(&str, &str, &str)] = &[
     (">Q:begin <C:BEGIN <Z:T >Q:x;_commit ! >Q:y", "C:BEGIN Z:T ! 08007 Z:E 25P02 Z:E", ""),
     (">Q:begin <C:BEGIN <Z:T >Q:rollback ! >Q:y", "C:BEGIN Z:T ! C:ROLLBACK Z:I", "Q:y"),
     (">Q:begin <C:BEGIN <Z:T >P::rollback >B:: >E: >S !", "C:BEGIN Z:T ! 08006 Z:I", ""),
-    (">Q:begin <C:BEGIN <Z:T >Q:rollback_to_s ! >Q:y", "C:BEGIN Z:T ! 08007 Z:E 25P02 Z:E", ""),
+    (">Q:begin <C:BEGIN <Z:T >Q:rollback_to_s ! >Q:y", "C:BEGIN Z:T ! 08006 Z:E 25P02 Z:E", ""),
+    (">Q:begin <C:BEGIN <Z:T >Q:rollback_to_s <C:ROLLBACK ! >Q:y", "C:BEGIN Z:T C:ROLLBACK ! 08006 Z:E 25P02 Z:E", ""),
+    (
+        ">Q:begin <C:BEGIN <Z:T >Q:set <S:TimeZone:B <C:SET <Z:T >Q:commit_and_chain <C:COMMIT <Z:T >Q:x !",
+        "C:BEGIN Z:T S:TimeZone_B C:SET Z:T C:COMMIT Z:T ! 08006 Z:E",
+        "",
+    ),
     (">Q:begin <C:BEGIN <Z:T >P::x >B:: >E: >H <1 ! >E: >S >Q:y", "C:BEGIN Z:T 1 ! 08006 Z:E 25P02 Z:E", ""),
     // What is executed counts, not what was bound or prepared last.
     (">Q:begin <C:BEGIN <Z:T >P::commit >B:p: >P::x >B:: >E:p >S !", "C:BEGIN Z:T ! 08007 Z:I", ""),
