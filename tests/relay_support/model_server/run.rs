@@ -120,25 +120,8 @@ impl Server {
                 self.end();
                 self.complete("ROLLBACK");
             }
-            ["rollback", "and", "chain"] => {
-                self.in_block("ROLLBACK AND CHAIN")?;
-                self.put_back(self.before.clone());
-                self.end();
-                self.tx = Tx::Block;
-                self.complete("ROLLBACK");
-            }
-            ["commit", "and", "chain"] => {
-                self.in_block("COMMIT AND CHAIN")?;
-                let failed = self.tx == Tx::Failed;
-                if failed {
-                    self.put_back(self.before.clone());
-                }
-                self.commits += usize::from(!failed);
-                self.end();
-                self.tx = Tx::Block;
-                self.before = self.settings.clone();
-                self.complete(if failed { "ROLLBACK" } else { "COMMIT" });
-            }
+            ["rollback", "and", "chain"] => self.chain("ROLLBACK AND CHAIN")?,
+            ["commit", "and", "chain"] => self.chain("COMMIT AND CHAIN")?,
             ["savepoint", name] => {
                 self.in_block("SAVEPOINT")?;
                 self.savepoints.push((name.to_owned(), self.settings.clone()));
@@ -156,6 +139,20 @@ impl Server {
             }
             _ => return failure("42601", format!("syntax error in {}", all.join(" "))),
         }
+        Ok(())
+    }
+
+    fn chain(&mut self, what: &str) -> Result<(), Failure> {
+        self.in_block(what)?;
+        let undone = self.tx == Tx::Failed || what.starts_with("ROLLBACK");
+        if undone {
+            self.put_back(self.before.clone());
+        }
+        self.commits += usize::from(!undone);
+        self.end();
+        self.tx = Tx::Block;
+        self.before = self.settings.clone();
+        self.complete(if undone { "ROLLBACK" } else { "COMMIT" });
         Ok(())
     }
 
