@@ -165,3 +165,42 @@ fn a_shared_statement_is_read_by_each_client_s_own_settings() {
         assert!(answer.iter().any(|it| it.tag == b'D' && it.body.ends_with(date.as_bytes())), "{date}: {answer:?}");
     }
 }
+
+/// Rows' first columns, and errors with their hints, up to ReadyForQuery.
+fn told(client: &mut Raw) -> Vec<String> {
+    let text = |message: &Message| match message.tag {
+        b'D' => Some(String::from_utf8_lossy(&message.body[6..]).into_owned()),
+        b'E' => Some([message.text(), message.hint()].join("; ").trim_end_matches("; ").to_owned()),
+        _ => None,
+    };
+    client.until(b'Z').iter().filter_map(text).collect()
+}
+
+#[test]
+fn the_unnamed_statement_is_its_client_s_beyond_the_transaction() {
+    let database = Database::create("handed_unnamed");
+    let pooler = config(&database).start();
+    let (mut one, mut other) = (client(&pooler), client(&pooler));
+    let again = [bind("", "", &[]), execute("", 0), sync()].concat();
+    one.send(&[extended("SELECT 'mine'"), sync()].concat());
+    assert_eq!(told(&mut one), ["mine"]);
+    for _ in 0..2 {
+        other.send(&[extended("SELECT 'other'"), sync()].concat());
+        assert_eq!(told(&mut other), ["other"]);
+        one.send(&again);
+        assert_eq!(told(&mut one), ["mine"]);
+    }
+    // A Query drops it, as in a session of one's own.
+    one.query("SELECT 1");
+    one.send(&again);
+    assert_eq!(told(&mut one), ["26000 unnamed prepared statement does not exist"]);
+    let long = format!("SELECT 'mine' -- {}", "x".repeat(20_000));
+    one.send(&[extended(&long), sync()].concat());
+    assert_eq!(told(&mut one), ["mine"]);
+    one.send(&again);
+    let text = "26000 unnamed prepared statement does not exist; It was too long to be kept beyond its transaction: \
+                prepare it again, or give it a name.";
+    assert_eq!(told(&mut one), [text]);
+    one.send(&[extended("SELECT 'short'"), sync(), again].concat());
+    assert_eq!([told(&mut one), told(&mut one)].concat(), ["short", "short"]);
+}

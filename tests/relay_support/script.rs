@@ -237,17 +237,14 @@ impl Writer<'_> {
         self.synced(parts)
     }
 
-    /// The unnamed statement is first used in another transaction than the one that made it.
+    /// The unnamed statement is used in another transaction than the one that made it, and may have been in that.
     fn unnamed_later(&mut self) -> Vec<Vec<u8>> {
         let number = self.random.below(5);
-        vec![
-            parse("", &format!("select s{number}")),
-            describe(b'S', ""),
-            empty(b'S'),
-            bind("", "", &self.own()),
-            execute("", 0),
-            empty(b'S'),
-        ]
+        let make = [parse("", &format!("select s{number}")), describe(b'S', "")];
+        let mut used = || vec![bind("", "", &self.own()), execute("", 0), empty(b'S')];
+        let uses = [used(), used()];
+        let first = if self.random.chance(50) { &uses[0][2..] } else { &uses[0] };
+        [&make[..], first, &uses[1]].concat()
     }
 
     fn named(&mut self) -> Vec<Vec<u8>> {

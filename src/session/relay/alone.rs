@@ -135,7 +135,7 @@ impl Relay {
         }
         match (frame::target(have)?, self.alone.as_deref_mut()) {
             ((b'P', name), Some(Alone::Failed(failed))) => failed.close(name),
-            ((b'S', b""), _) if self.own_names => self.unnamed = None,
+            ((b'S', b""), _) if self.own_names => self.unnamed.forget(),
             ((b'S', name), _) if self.own_names => _ = self.names.remove(name),
             _ => {}
         }
@@ -203,7 +203,7 @@ impl Relay {
     }
 
     fn query_failed(&mut self, exit: Exit, steps: &mut Steps) -> Take {
-        self.unnamed = None;
+        self.unnamed.forget();
         match exit {
             Exit::Empty => put_empty(backend::EMPTY_QUERY, steps),
             Exit::Ends { commit, rest } => {
@@ -260,14 +260,14 @@ impl Relay {
         };
         let definition = definition(&have[front..])?;
         if name.is_empty() {
-            self.unnamed = None;
+            self.unnamed.forget();
         }
         let exit = exit(definition);
         if portal(exit).is_none() {
             return Ok(self.skip_failed(&refused(exit), steps));
         }
         if name.is_empty() {
-            self.unnamed = Some(definition.into());
+            self.unnamed.set(definition);
         } else if self.names.get(name).is_some() {
             return Ok(self.skip_failed(&already_exists(name), steps));
         } else {
@@ -331,11 +331,12 @@ impl Relay {
     /// What the client's statement of this name is to the block; or what becomes of a request for one that it has not.
     fn exit_of(&mut self, name: &[u8], steps: &mut Steps) -> Result<Exit, Take> {
         let known = if name.is_empty() {
-            self.unnamed.as_deref().map(exit)
+            self.unnamed.definition().map(exit)
         } else {
             self.names.get(name).map(|statement| statement.exit())
         };
-        known.ok_or_else(|| self.skip_failed(&does_not_exist(name), steps))
+        let missing = |relay: &Self| if name.is_empty() { relay.unnamed.missing() } else { does_not_exist(name) };
+        known.ok_or_else(|| self.skip_failed(&missing(self), steps))
     }
 }
 

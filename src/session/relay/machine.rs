@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::alone::Alone;
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::pipeline::{Effect, How, Owed, Prepares, Status};
-use super::prepared::{Guarded, Names, put_frame};
+use super::prepared::{Guarded, Kept, Names, put_frame};
 use super::settings::{differences, write_set};
 use super::steps::Steps;
 use super::table::Table;
@@ -38,7 +38,7 @@ pub struct Relay {
     /// `params` changed since the session last looked.
     pub params_changed: bool,
     /// The definition of the unnamed statement that the client may use in a later transaction.
-    pub(super) unnamed: Option<Box<[u8]>>,
+    pub(super) unnamed: Kept,
     pub(super) run: Run,
     pub(super) table: Arc<Table>,
     max_packet: u32,
@@ -112,7 +112,7 @@ impl Relay {
             names: Names::default(),
             params,
             params_changed: false,
-            unnamed: None,
+            unnamed: Kept::default(),
             run: Run::default(),
             table,
             max_packet: u32::try_from(max_packet).unwrap_or(u32::MAX),
@@ -125,7 +125,7 @@ impl Relay {
     /// The server goes: what the client keeps of the exchange with it.
     pub fn part(&mut self, exchange: &Exchange) {
         if exchange.has_unnamed {
-            self.unnamed = exchange.unnamed.lasting().map(Into::into);
+            self.unnamed.keep(&exchange.unnamed);
         }
     }
 
@@ -292,7 +292,7 @@ impl Relay {
         // The client would find our portal where it expects none.
         close(b"P", exchange, steps);
         if std::mem::replace(&mut exchange.has_unnamed, false) {
-            self.unnamed = exchange.unnamed.lasting().map(Into::into);
+            self.unnamed.keep(&exchange.unnamed);
         }
         *server.matched = None;
         exchange.changes = changes;
@@ -314,7 +314,7 @@ impl Relay {
             // It drops the unnamed statement.
             exchange.has_unnamed = false;
             exchange.unnamed.forget();
-            self.unnamed = None;
+            self.unnamed.forget();
         }
         exchange.pipeline.push(owed);
         Take::Forward

@@ -8,8 +8,10 @@ use hashbrown::HashMap;
 
 use super::ending::{Exit, exit};
 use super::pipeline::Effect;
+use super::requests::does_not_exist;
 use super::words::{FirstWord, first_word};
 use crate::server::statements::StatementId;
+use crate::wire::error::ErrorReply;
 use crate::wire::tag::frontend;
 
 pub(super) type Hasher = foldhash::fast::RandomState;
@@ -145,8 +147,8 @@ impl Names {
 /// A definition longer than this, in bytes, does not outlive its transaction.
 pub(super) const LASTING_MAX: usize = 64 * 1024;
 
-/// The unnamed statement that the client has made on its server. Almost always it is used in the same transaction,
-/// and done with. Where it is not (psql's `\gdesc`, `PQprepare` without a name), it goes with the client.
+/// The unnamed statement that the client has made on its server. Mostly it is used in the same transaction, and done
+/// with. Where it is not (psql's `\gdesc`, `PQprepare` without a name), it goes with the client.
 #[derive(Debug, Default)]
 pub struct Unnamed {
     /// Empty: there is none, or none that can last.
@@ -158,6 +160,9 @@ pub struct Unnamed {
 
 impl Unnamed {
     /// The client makes another; `None` where it is too long, or not all here.
+/// Nor does a longer one than this, in bytes, that was used in the transaction which made it: hardly any is used again,
+/// and every idle client has its last.
+const USED_MAX: usize = 16 * 1024;
     pub fn made(&mut self, definition: Option<&[u8]>) {
         self.forget();
         let definition = definition.filter(|definition| definition.len() <= LASTING_MAX);
@@ -168,6 +173,7 @@ impl Unnamed {
     pub fn used(&mut self) {
         self.used = true;
     }
+    too_long: bool,
 
     /// The client uses one that it has made in an earlier transaction.
     pub fn recalled(&mut self, definition: &[u8]) {
@@ -175,14 +181,92 @@ impl Unnamed {
         self.lasts = true;
     }
 
+        self.too_long = definition.is_none();
     /// There is none any more.
     pub fn forget(&mut self) {
         self.definition.clear();
-        (self.lasts, self.used) = (false, false);
+        (self.lasts, self.used, self.too_long) = (false, false, false);
+    }
+}
+
+/// The unnamed statement that a client has beyond its transaction.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Empty: there is none, or none that was kept. Its memory is used again, by every transaction anew.
+    definition: Vec<u8>,
+    too_long: bool,
+}
+
+impl Kept {
+    /// The transaction is over that has left this one.
+    pub(super) fn keep(&mut self, unnamed: &Unnamed) {
+        let max = if unnamed.used && !unnamed.lasts { USED_MAX } else { LASTING_MAX };
+        let short = unnamed.definition.len() <= max;
+        self.set(if short { &unnamed.definition } else { b"" });
+        self.too_long = unnamed.too_long || !short;
     }
 
-    /// What the client is to keep beyond the transaction.
-    pub fn lasting(&self) -> Option<&[u8]> {
-        (!self.definition.is_empty() && (self.lasts || !self.used)).then_some(&*self.definition)
+    /// It is this one.
+    pub(super) fn set(&mut self, definition: &[u8]) {
+        self.forget();
+        if self.definition.capacity() > 4 * definition.len().max(KEPT_MIN) {
+            self.definition = Vec::new();
+        }
+        self.definition.extend_from_slice(definition);
+    }
+
+    /// There is none any more.
+    pub(super) fn forget(&mut self) {
+        self.definition.clear();
+        self.too_long = false;
+    }
+
+    /// Text, NUL and parameter types.
+    pub(super) fn definition(&self) -> Option<&[u8]> {
+        (!self.definition.is_empty()).then_some(&*self.definition)
+    }
+
+    /// What the client reads where there is none.
+    pub(super) fn missing(&self) -> ErrorReply {
+        let error = does_not_exist(b"");
+        if !self.too_long {
+            return error;
+        }
+        error.hint("It was too long to be kept beyond its transaction: prepare it again, or give it a name.")
+    }
+}
+
+/// Memory for a definition of so many bytes is kept whatever is in it.
+const KEPT_MIN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_is_kept_if_it_is_short_and_what_was_not_if_it_is_not_long() {
+        for (size, used, lasts, kept) in [
+            (USED_MAX, true, false, true),
+            (USED_MAX + 1, true, false, false),
+            (LASTING_MAX, true, true, true),
+            (LASTING_MAX, false, false, true),
+            (LASTING_MAX + 1, false, false, false),
+        ] {
+            let text = vec![b'x'; size];
+            let mut unnamed = Unnamed::default();
+            if lasts {
+                unnamed.recalled(&text)
+            } else {
+                unnamed.made(Some(&text))
+            }
+            if used {
+                unnamed.used();
+            }
+            let mut keeps = Kept::default();
+            keeps.keep(&unnamed);
+            assert_eq!((keeps.definition().is_some(), keeps.too_long), (kept, !kept), "{size} {used} {lasts}");
+            keeps.set(b"short");
+            assert!(keeps.definition.capacity() <= 4 * KEPT_MIN);
+        }
     }
 }

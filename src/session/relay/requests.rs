@@ -10,7 +10,7 @@ use super::Stop;
 use super::exchange::Exchange;
 use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
-use super::pipeline::{Effect, How, Name, Owed, Prepares, Status};
+use super::pipeline::{How, Name, Owed, Prepares, Status};
 use super::prepared::{LASTING_MAX, Statement, put_frame, server_name, write_close};
 use super::steps::Steps;
 use super::words::first_word;
@@ -60,7 +60,7 @@ impl Relay {
         let takes_unnamed = self.own_names && !std::mem::replace(&mut exchange.has_unnamed, true);
         if self.own_names {
             exchange.unnamed.made((have.len() == header.total).then_some(&have[front..]));
-            self.unnamed = None;
+            self.unnamed.forget();
         }
         exchange.pipeline.push(Owed::Parse { how: How::Reply, what: Prepares::AsSaid { takes_unnamed } });
         Ok(Take::Forward)
@@ -223,7 +223,7 @@ impl Relay {
         if kind == b'P' || !self.own_names || name.is_empty() {
             if kind == b'S' && name.is_empty() {
                 exchange.has_unnamed = false;
-                self.unnamed = None;
+                self.unnamed.forget();
             }
             exchange.asks(|_| true);
             exchange.pipeline.push(Owed::Close { how: How::Reply, id: None, was: None });
@@ -263,8 +263,8 @@ impl Relay {
         if self.own_names && server.exchange.pipeline.unnamed_unsure() {
             return Some(HOLD);
         }
-        let recalled = self.unnamed.as_deref().filter(|_| !server.exchange.has_unnamed).map(first_word);
-        let word = recalled.or_else(|| server.exchange.unnamed_word);
+        let recalled = self.unnamed.definition().filter(|_| !server.exchange.has_unnamed).map(first_word);
+        let word = recalled.or(server.exchange.unnamed_word);
         server.exchange.asks(|in_block| match name {
             b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
             _ => !self.guarded.has(name),
@@ -275,7 +275,7 @@ impl Relay {
         if !self.own_names || server.exchange.has_unnamed {
             return None;
         }
-        if let Some(definition) = &self.unnamed {
+        if let Some(definition) = self.unnamed.definition() {
             let exchange = &mut *server.exchange;
             let word = first_word(definition);
             exchange.unnamed_effect = word.effect(definition, false);
@@ -287,7 +287,7 @@ impl Relay {
             exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Prepares::AsSaid { takes_unnamed: true } });
             return None;
         }
-        poison(server.exchange, does_not_exist(b""), steps);
+        poison(server.exchange, self.unnamed.missing(), steps);
         Some(Take::Drop)
     }
 
