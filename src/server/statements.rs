@@ -9,7 +9,8 @@ pub struct StatementId(pub u64);
 /// What this server has prepared under our names.
 #[derive(Debug)]
 pub struct Statements {
-    known: LruCache<StatementId, (), foldhash::fast::RandomState>,
+    /// Whether it is certain that it still has each.
+    known: LruCache<StatementId, bool, foldhash::fast::RandomState>,
     capacity: usize,
 }
 
@@ -20,14 +21,24 @@ impl Statements {
         Self { known, capacity: capacity.max(1) as usize }
     }
 
-    /// Whether `id` is prepared here; counts as a use.
+    /// Whether `id` is prepared here for certain; counts as a use.
     pub fn touch(&mut self, id: StatementId) -> bool {
-        self.known.get(&id).is_some()
+        self.known.get(&id).copied().unwrap_or_default()
     }
 
     /// Notes that `id` is prepared here. Never forgets another: that is for [`Statements::evict`].
     pub fn insert(&mut self, id: StatementId) {
-        self.known.put(id, ());
+        self.known.put(id, true);
+    }
+
+    /// Notes that `id` may be prepared here. It is to be closed before it is prepared again.
+    pub fn insert_doubtful(&mut self, id: StatementId) {
+        self.known.put(id, false);
+    }
+
+    /// One that was known to be prepared here is not: something has dropped it, and may have dropped others.
+    pub fn doubt(&mut self) {
+        self.known.iter_mut().for_each(|(_, certain)| *certain = false);
     }
 
     /// Forgets the one that must be closed to stay within capacity, and returns it.
@@ -35,7 +46,7 @@ impl Statements {
         if self.known.len() <= self.capacity {
             return None;
         }
-        self.known.pop_lru().map(|(id, ())| id)
+        self.known.pop_lru().map(|(id, _)| id)
     }
 
     /// Forgets `id`: its Parse failed, or it was closed. Returns whether it was here.
@@ -60,7 +71,7 @@ impl Statements {
 
     /// All of them, most recently used first.
     pub fn iter(&self) -> impl Iterator<Item = StatementId> {
-        self.known.iter().map(|(id, ())| *id)
+        self.known.iter().map(|(id, _)| *id)
     }
 }
 
@@ -80,6 +91,18 @@ mod tests {
         assert_eq!(statements.evict(), None);
         assert_eq!(statements.iter().collect::<Vec<_>>(), [StatementId(3), StatementId(1)]);
         assert!(statements.remove(StatementId(1)) && !statements.remove(StatementId(1)));
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_not_there_until_it_is_prepared_again() {
+        let mut statements = Statements::new(9);
+        statements.insert(StatementId(1));
+        statements.doubt();
+        assert!(!statements.touch(StatementId(1)) && statements.remove(StatementId(1)));
+        statements.insert_doubtful(StatementId(2));
+        assert!(!statements.touch(StatementId(2)));
+        statements.insert(StatementId(2));
+        assert!(statements.touch(StatementId(2)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::pooler::Pooler;
 use crate::support::raw::{
-    CANCEL_REQUEST, Message, Raw, V3_0, bind, execute, extended, packet, parse, query, startup, sync,
+    CANCEL_REQUEST, Message, Raw, V3_0, bind, execute, extended, message, packet, parse, query, startup, sync,
 };
 use crate::support::{Database, PoolerConfig, wait_until};
 
@@ -203,4 +203,40 @@ fn the_unnamed_statement_is_its_client_s_beyond_the_transaction() {
     assert_eq!(told(&mut one), [text]);
     one.send(&[extended("SELECT 'short'"), sync(), again].concat());
     assert_eq!([told(&mut one), told(&mut one)].concat(), ["short", "short"]);
+}
+
+#[test]
+fn statements_that_a_function_has_dropped_are_prepared_again() {
+    let database = Database::create("handed_dropped");
+    let pooler = config(&database).start();
+    let mut one = client(&pooler);
+    let ask = |name: &str| [bind("", name, &[]), execute("", 0), sync()].concat();
+    let missing = |name| {
+        let hint = "Something has dropped it on the server. It is prepared again when it is used next.";
+        [format!("26000 prepared statement \"{name}\" does not exist; {hint}")]
+    };
+    let drops = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$";
+    one.send(&[parse("a", "SELECT 'a'"), parse("b", "SELECT 'b'"), sync()].concat());
+    assert_eq!(told(&mut one), [""; 0]);
+    for in_block in [false, true] {
+        one.query(drops);
+        if in_block {
+            one.query("BEGIN");
+        }
+        one.send(&[ask("a"), ask("a")].concat());
+        // The second was on its way already.
+        for _ in 0..2 {
+            assert_eq!(told(&mut one), missing("a"));
+        }
+        one.query("ROLLBACK");
+        for name in ["a", "b", "a", "b"] {
+            one.send(&ask(name));
+            assert_eq!(told(&mut one), [name]);
+        }
+    }
+    one.query(drops);
+    one.send(&[message(b'D', b"Sb\0"), sync()].concat());
+    assert_eq!(told(&mut one), missing("b"));
+    one.send(&[message(b'C', b"Sa\0"), parse("a", "SELECT 'a'"), ask("a")].concat());
+    assert_eq!(told(&mut one), ["a"]);
 }

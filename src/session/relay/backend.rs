@@ -3,8 +3,10 @@
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::machine::{Attached, Relay};
 use super::pipeline::{How, Owed, Prepares, Status};
-use super::requests::write_answer;
+use super::prepared::named_in;
+use super::requests::{does_not_exist, write_answer};
 use super::steps::Steps;
+use crate::server::statements::StatementId;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::tag::backend;
@@ -296,12 +298,23 @@ impl Relay {
                 Take::Drop
             }
             Some(owed) => {
+        let mut dropped = None;
                 heard.setting_refused = owed.is_prefix() && heard.error == Some(SqlState::INVALID_PARAMETER_VALUE);
                 Take::Pass
             }
         };
         self.skip_to_sync(server, steps);
-        Ok(take)
+        Ok(if dropped.is_some_and(|id| self.was_dropped(server, id, steps)) { Take::Drop } else { take })
+    }
+
+    /// A function has dropped a statement that the server was known to have (DEALLOCATE ALL): its next use prepares it
+    /// again. To the client it has the client's name. Returns whether it has one.
+    fn was_dropped(&self, server: &mut Attached<'_>, id: StatementId, steps: &mut Steps) -> bool {
+        server.statements.doubt();
+        let Some(name) = self.names.name_of(id) else { return false };
+        let hint = "Something has dropped it on the server. It is prepared again when it is used next.";
+        steps.to_client.own(|out| does_not_exist(name).hint(hint).encode(out));
+        true
     }
 
     /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.
@@ -310,6 +323,10 @@ impl Relay {
         let first_of_client = skipped.iter().find(|owed| !owed.is_prefix());
         let client_skips = first_of_client.is_some();
         let of_simple = matches!(first_of_client, Some(Owed::Query { .. } | Owed::Function));
+                let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
+                if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
+                    dropped = fields.message.and_then(named_in);
+                }
         for owed in skipped.into_iter().rev() {
             self.take_back(server, owed);
         }
@@ -348,7 +365,8 @@ impl Relay {
                 }
             }
             Owed::Close { id, was, .. } => {
-                id.iter().for_each(|id| server.statements.insert(*id));
+                // A Close of ours may have been of one in doubt.
+                id.iter().for_each(|id| server.statements.insert_doubtful(*id));
                 if let Some((name, statement)) = was {
                     self.names.insert(name, statement);
                 }

@@ -65,9 +65,18 @@ impl Statement {
     }
 }
 
+const SERVER_NAME: &[u8] = b"PGLIFEGUARD_";
+
 /// The name that a statement has on every server.
 pub fn server_name(id: StatementId) -> Box<[u8]> {
-    format!("PGLIFEGUARD_{}", id.0).into_bytes().into_boxed_slice()
+    [SERVER_NAME, id.0.to_string().as_bytes()].concat().into_boxed_slice()
+}
+
+/// The statement of ours whose name stands in this text, a server's error in whatever language.
+pub fn named_in(text: &[u8]) -> Option<StatementId> {
+    let at = memchr::memmem::find(text, SERVER_NAME)? + SERVER_NAME.len();
+    let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&text[at..at + digits]).ok()?.parse().ok().map(StatementId)
 }
 
 /// Appends the Close of a statement.
@@ -123,6 +132,11 @@ impl Names {
         self.0.get_or_insert_default().insert(name, statement);
     }
 
+    /// A name that the client has given to this statement.
+    pub fn name_of(&self, id: StatementId) -> Option<&[u8]> {
+        self.0.as_ref()?.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+    }
+
     /// Takes a name back.
     pub fn remove(&mut self, name: &[u8]) -> Option<(Arc<[u8]>, Arc<Statement>)> {
         self.0.as_mut()?.remove_entry(name)
@@ -146,6 +160,9 @@ impl Names {
 
 /// A definition longer than this, in bytes, does not outlive its transaction.
 pub(super) const LASTING_MAX: usize = 64 * 1024;
+/// Nor does a longer one than this, in bytes, that was used in the transaction which made it: hardly any is used again,
+/// and every idle client has its last.
+const USED_MAX: usize = 16 * 1024;
 
 /// The unnamed statement that the client has made on its server. Mostly it is used in the same transaction, and done
 /// with. Where it is not (psql's `\gdesc`, `PQprepare` without a name), it goes with the client.
@@ -156,16 +173,15 @@ pub struct Unnamed {
     /// The client has used it in another transaction than the one that made it, and will again.
     lasts: bool,
     used: bool,
+    too_long: bool,
 }
 
 impl Unnamed {
     /// The client makes another; `None` where it is too long, or not all here.
-/// Nor does a longer one than this, in bytes, that was used in the transaction which made it: hardly any is used again,
-/// and every idle client has its last.
-const USED_MAX: usize = 16 * 1024;
     pub fn made(&mut self, definition: Option<&[u8]>) {
         self.forget();
         let definition = definition.filter(|definition| definition.len() <= LASTING_MAX);
+        self.too_long = definition.is_none();
         self.definition.extend_from_slice(definition.unwrap_or_default());
     }
 
@@ -173,7 +189,6 @@ const USED_MAX: usize = 16 * 1024;
     pub fn used(&mut self) {
         self.used = true;
     }
-    too_long: bool,
 
     /// The client uses one that it has made in an earlier transaction.
     pub fn recalled(&mut self, definition: &[u8]) {
@@ -181,7 +196,6 @@ const USED_MAX: usize = 16 * 1024;
         self.lasts = true;
     }
 
-        self.too_long = definition.is_none();
     /// There is none any more.
     pub fn forget(&mut self) {
         self.definition.clear();
