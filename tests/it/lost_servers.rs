@@ -126,6 +126,28 @@ fn what_follows_the_end_of_a_lost_transaction_in_one_text_runs() {
 }
 
 #[test]
+fn a_long_text_behind_the_end_of_a_lost_transaction_runs() {
+    let database = Database::create("lost_long");
+    let pooler = start(&database, "transaction");
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    for size in [70_000, 700_000] {
+        let long = format!("SELECT length('{}')", "x".repeat(size));
+        for (text, answer) in [
+            (format!("ROLLBACK; {long}"), &["C ROLLBACK", "T", "D", "C SELECT 1", "Z I"][..]),
+            (format!("COMMIT; {long}"), &[ROLLED_BACK, "Z I"]),
+            (long, &[ROLLED_BACK, "Z E"]),
+        ] {
+            client.query("BEGIN");
+            let last = format!("SELECT 'last {} of {size}'", &text[..6]);
+            client.query(&last);
+            terminate(&database, &last);
+            assert_eq!(asks(&mut client, &text), answer, "{last}");
+            client.query("ROLLBACK");
+        }
+    }
+}
+
+#[test]
 fn pipelines_are_answered_to_their_ends() {
     let database = Database::create("lost_pipeline");
     let pooler = start(&database, "transaction");

@@ -178,9 +178,11 @@ impl Relay {
         }
         let cut = have.len() < header.total;
         Ok(match header.tag {
-            // Whether it ends the block can only be told from all of it. What is longer does more than that.
-            frontend::QUERY | frontend::PARSE if cut && header.total <= LASTING_MAX => Take::Stop(Stop::Input),
-            frontend::QUERY => self.query_failed(if cut { Exit::Other } else { exit(&have[HEADER..]) }, steps),
+            // Whether it ends the block is told from all of it, or from so much as can be waited for.
+            frontend::QUERY if cut && have.len() < LASTING_MAX => Take::Stop(Stop::Input),
+            frontend::QUERY => self.query_failed(exit_of(&have[HEADER..], cut), steps),
+            // What is longer than a word or two does more than that.
+            frontend::PARSE if cut && header.total <= LASTING_MAX => Take::Stop(Stop::Input),
             frontend::FUNCTION_CALL => {
                 self.say_failed(&refused(Exit::Other), steps);
                 put_ready(Status::Failed, steps);
@@ -337,6 +339,16 @@ impl Relay {
         };
         let missing = |relay: &Self| if name.is_empty() { relay.unnamed.missing() } else { does_not_exist(name) };
         known.ok_or_else(|| self.skip_failed(&missing(self), steps))
+    }
+}
+
+/// What a text is to the block; `cut` says that more of it is to come. Where a statement stands behind the one that ends
+/// the block, that one is all here.
+fn exit_of(text: &[u8], cut: bool) -> Exit {
+    match exit(text) {
+        exit @ Exit::Ends { rest: Some(_), .. } => exit,
+        exit if !cut => exit,
+        _ => Exit::Other,
     }
 }
 
