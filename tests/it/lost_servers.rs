@@ -148,6 +148,22 @@ fn a_long_text_behind_the_end_of_a_lost_transaction_runs() {
 }
 
 #[test]
+fn a_flood_of_requests_in_a_lost_transaction_is_answered_as_it_is_read() {
+    let database = Database::create("lost_flood");
+    let pooler = start(&database, "transaction");
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    client.query("BEGIN");
+    client.query("SELECT 'last'");
+    terminate(&database, "SELECT 'last'");
+    let mut writer = client.another();
+    let writing = std::thread::spawn(move || writer.send(&query("x").repeat(200_000)));
+    let answers = (0..200_000).filter(|_| client.until(b'Z').first().is_some_and(|it| it.tag == b'E')).count();
+    assert_eq!(answers, 200_000);
+    writing.join().expect("no panic");
+    assert_eq!(asks(&mut client, "ROLLBACK"), ["C ROLLBACK", "Z I"]);
+}
+
+#[test]
 fn pipelines_are_answered_to_their_ends() {
     let database = Database::create("lost_pipeline");
     let pooler = start(&database, "transaction");

@@ -27,6 +27,8 @@ const OWED_MAX: usize = 4 * 1024;
 /// Beyond so many bytes of our own for a server these are written before more of the client's are taken:
 /// a Bind of a few bytes may need a Parse of megabytes before it.
 const OWN_MAX: usize = 256 * 1024;
+/// The same of answers for the client: in a failed block there are a hundred bytes of them for each of five.
+const ANSWERS_MAX: usize = 64 * 1024;
 
 /// What one client's session knows between and during transactions. An idle client's is small.
 #[derive(Debug)]
@@ -142,7 +144,8 @@ impl Relay {
             if self.run.left > 0 {
                 break Stop::Input;
             }
-            if steps.to_server.own_size() > OWN_MAX && at < input.len() {
+            let much = steps.to_server.own_size() > OWN_MAX || steps.to_client.own_size() > ANSWERS_MAX;
+            if much && at < input.len() {
                 break Stop::Full;
             }
             let header = match frame::header(&input[at..], self.max_packet as usize) {

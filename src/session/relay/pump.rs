@@ -89,6 +89,8 @@ pub struct Pump {
     mode: PoolMode,
     /// The front of `held` waits for the server, not for more of it.
     stalled: bool,
+    /// It waits until the client has read more of its answers.
+    unread: bool,
     /// The client's socket took a write no more.
     gone: bool,
 }
@@ -116,6 +118,7 @@ impl Pump {
             active: None,
             waiting: None,
             stalled: false,
+            unread: false,
             // The login's buffer is not carried on when nothing is in it.
             held: if held.is_empty() { BytesMut::new() } else { held },
             to_client: BytesMut::new(),
@@ -183,6 +186,9 @@ impl Pump {
         }
         if self.gone {
             return Err(End::Vanished);
+        }
+        if self.unread && self.to_client.len() <= UNREAD_MAX {
+            self.feed_held(cx, scratch)?;
         }
         if let Some(active) = &mut self.active
             && active.wants_write()
@@ -411,7 +417,7 @@ impl Pump {
     /// Lets the relay take the client's bytes, finds it a server when it needs one, writes what comes of them.
     fn feed(&mut self, input: &[u8], cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<usize, End> {
         let mut taken = 0;
-        self.stalled = false;
+        (self.stalled, self.unread) = (false, false);
         loop {
             let rest = &input[taken..];
             scratch.steps.clear();
@@ -433,6 +439,10 @@ impl Pump {
                 Stop::Terminate => return Err(End::Terminated),
                 Stop::Violation(error) => return Err(End::Violation(error)),
                 Stop::NeedServer if self.find_server(scratch) => {}
+                Stop::Full if self.to_client.len() > UNREAD_MAX => {
+                    (self.stalled, self.unread) = (true, true);
+                    break;
+                }
                 Stop::Full if !self.active.as_ref().is_some_and(Active::wants_write) => {}
                 Stop::NeedServer | Stop::Hold | Stop::Full => {
                     self.stalled = true;

@@ -338,3 +338,19 @@ fn an_error_that_answers_nothing_is_no_answer() {
         assert!(heard.is_err() && steps.to_client.is_empty());
     }
 }
+
+#[test]
+fn a_flood_of_requests_is_answered_piece_by_piece() {
+    let mut pair = Pair::new(true).plays(">Q:begin <C:BEGIN <Z:T !");
+    let flood = client("Q:x").repeat(40_000);
+    let (mut at, mut turns) = (0, 0);
+    while at < flood.len() {
+        let mut steps = Steps::default();
+        let fed = pair.relay.from_client(None, &flood[at..], &mut steps);
+        assert!(steps.to_client.size() < 100_000, "{} bytes are owed at once", steps.to_client.size());
+        at += fed.consumed;
+        turns += 1;
+        assert_eq!(fed.stop, if at < flood.len() { Stop::Full } else { Stop::Input });
+    }
+    assert!(turns > 10);
+}
