@@ -345,12 +345,13 @@ impl Client<'_> {
         let registered = context.registry.register(identity, pids()).ok_or_else(no_key)?;
         welcome::write(&told, registered.shared.pid, &registered.shared.secret, &mut bytes);
         let mode = pool.settings().pool_mode;
-        let relay = Relay::new(
+        let mut relay = Relay::new(
             Arc::clone(&context.statements),
             context.settings.intern(tracked),
             usize::try_from(config.pooler.max_packet_size.0).unwrap_or(usize::MAX),
             mode != PoolMode::Session && pool.settings().max_prepared_statements > 0,
         );
+        relay.single_statements = mode == PoolMode::Statement;
         let held = std::mem::take(&mut incoming.held);
         let canceller = Arc::clone(&context.canceller);
         let shared = Arc::clone(&registered.shared);

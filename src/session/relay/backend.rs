@@ -30,6 +30,9 @@ pub struct Heard {
     /// That error was FATAL: the server is closing the connection. Where the client can go on without it
     /// ([`Relay::lose`]) it has not passed, and nothing behind it is taken.
     pub fatal: bool,
+    /// A transaction block was begun where none may be. The client has not read ReadyForQuery; nothing behind it is
+    /// taken.
+    pub block_refused: bool,
     /// A setting of the client's was refused, which it can only have asked for at its login: it would be refused
     /// before each of its requests.
     pub setting_refused: bool,
@@ -41,6 +44,8 @@ pub(super) enum Take {
     Drop,
     /// Not enough of it is here.
     More,
+    /// It goes nowhere, and the client is to end.
+    Refuse,
     /// It is the server's last.
     End,
 }
@@ -77,6 +82,11 @@ impl Relay {
                 Take::Pass => true,
                 Take::Drop => false,
                 Take::More => return Ok(heard),
+                Take::Refuse => {
+                    heard.block_refused = true;
+                    heard.consumed = at + have.len();
+                    return Ok(heard);
+                }
                 Take::End => {
                     heard.consumed = input.len();
                     return Ok(heard);
@@ -230,6 +240,9 @@ impl Relay {
             }
             _ => {}
         }
+        if self.single_statements && status != Status::Idle {
+            return Ok(Take::Refuse);
+        }
         heard.ready += 1;
         if exchange.pipeline.is_answered() {
             self.settle(server);
@@ -285,6 +298,7 @@ impl Relay {
         exchange.pipeline.copying_in = false;
         exchange.rolled_back = true;
         exchange.answered = true;
+        let mut dropped = None;
         let take = match exchange.pipeline.front() {
             // It would be the answer to what the client sends next, or the next client.
             None => return Err(FrameError::Tag(backend::ERROR)),
@@ -298,8 +312,11 @@ impl Relay {
                 Take::Drop
             }
             Some(owed) => {
-        let mut dropped = None;
                 heard.setting_refused = owed.is_prefix() && heard.error == Some(SqlState::INVALID_PARAMETER_VALUE);
+                let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
+                if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
+                    dropped = fields.message.and_then(named_in);
+                }
                 Take::Pass
             }
         };
@@ -323,10 +340,6 @@ impl Relay {
         let first_of_client = skipped.iter().find(|owed| !owed.is_prefix());
         let client_skips = first_of_client.is_some();
         let of_simple = matches!(first_of_client, Some(Owed::Query { .. } | Owed::Function));
-                let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
-                if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
-                    dropped = fields.message.and_then(named_in);
-                }
         for owed in skipped.into_iter().rev() {
             self.take_back(server, owed);
         }

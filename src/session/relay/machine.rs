@@ -46,6 +46,8 @@ pub struct Relay {
     max_packet: u32,
     /// Names of prepared statements are the client's own: transaction and statement pooling.
     pub(super) own_names: bool,
+    /// Statement pooling: a transaction block ends the session.
+    pub single_statements: bool,
     /// Names of statements that never may be cancelled, where names are the server's.
     pub(super) guarded: Guarded,
     pub(super) alone: Option<Box<Alone>>,
@@ -115,6 +117,7 @@ impl Relay {
             params,
             params_changed: false,
             unnamed: Kept::default(),
+            single_statements: false,
             run: Run::default(),
             table,
             max_packet: u32::try_from(max_packet).unwrap_or(u32::MAX),

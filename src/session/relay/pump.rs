@@ -279,6 +279,9 @@ impl Pump {
         if let Some((_, micros)) = now {
             self.ready(micros)?;
         }
+        if heard.block_refused {
+            return Err(End::TransactionInStatementMode);
+        }
         if heard.fatal && self.mode != PoolMode::Session {
             return self.lose_server(String::new(), cx, scratch);
         }
@@ -307,9 +310,6 @@ impl Pump {
         let Some(active) = &mut self.active else { return Ok(()) };
         let work = &mut *active.work;
         let status = work.exchange.pipeline.status;
-        if self.mode == PoolMode::Statement && status != Status::Idle {
-            return Err(End::TransactionInStatementMode);
-        }
         if !work.exchange.pipeline.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Session and statement pooling.
 
 use super::{pool, show};
+use crate::support::raw::{Raw, extended, query, sync};
 use crate::support::{Database, PoolerConfig, Session, eventually};
 
 const PID: &str = "SELECT pg_backend_pid()";
@@ -77,16 +78,25 @@ async fn a_session_whose_server_is_obsolete_keeps_it_unless_fast_close_is_set() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statement_pooling_refuses_transaction_blocks() {
     let database = Database::create("statement_mode");
-    let pooler = PoolerConfig::new().database("app", &database).set("pool_mode", "\"statement\"").start();
+    let config = PoolerConfig::new().database("app", &database).set("pool_mode", "\"statement\"");
+    let pooler = config.set("auth_type", "\"trust\"").start();
     let client = Session::connect(&pooler.app_dsn("app")).await;
     assert_eq!(client.value("SELECT 1").await, "1");
     let prepared = client.query_one("SELECT $1::int4", &[&7_i32]).await.expect("the extended protocol works");
     assert_eq!(prepared.get::<_, i32>(0), 7);
     client.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await.expect("an implicit transaction");
-    // Its answer was on its way before the pooler could know: the error ends the connection.
-    let _ = client.batch_execute("BEGIN").await;
+    let error = client.batch_execute("BEGIN").await.expect_err("it is refused");
     let end = ("08P01".to_owned(), "transaction blocks not allowed in statement pooling mode".to_owned());
-    assert_eq!(client.end().await, end);
+    let told = error.as_db_error().map(|error| (error.code().code().to_owned(), error.message().to_owned()));
+    assert_eq!(told.as_ref(), Some(&end), "{error:?}");
+    for sent in ["BEGIN", "BEGIN; SELECT nothing"].map(query).into_iter().chain([[extended("BEGIN"), sync()].concat()])
+    {
+        let mut raw = Raw::trusted(pooler.port(), "app", "app");
+        raw.send(&sent);
+        let messages = raw.until(0);
+        assert!(!messages.iter().any(|message| message.tag == b'Z'), "no ReadyForQuery: {messages:?}");
+        assert_eq!(messages.last().map(|message| message.text()), Some(format!("{} {}", end.0, end.1)));
+    }
     let next = Session::connect(&pooler.app_dsn("app")).await;
     assert_eq!(next.value("SELECT count(*) FROM t").await, "1");
     assert_eq!(
