@@ -160,13 +160,13 @@ impl Farewell<'_> {
     }
 
     /// The client's requests to cancel still count, as they do for a backend that has not noticed yet that its client is
-    /// gone. Whoever closes the database or the pooler does not wait for one that is.
+    /// gone. Whoever closes the database or the pooler, or kills the client, does not wait for one that is.
     fn obey(&mut self) -> io::Result<()> {
         if !self.shared.has_orders() {
             return Ok(());
         }
         let orders = self.shared.take_orders();
-        if orders.has(Order::DATABASE_GONE) || orders.has(Order::SHUTDOWN) {
+        if [Order::KILL, Order::DATABASE_GONE, Order::SHUTDOWN].into_iter().any(|order| orders.has(order)) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         if orders.has(Order::CANCEL) {

@@ -400,9 +400,9 @@ impl Registry {
         rows
     }
 
-    /// KILL_CLIENT. Returns whether there was one.
+    /// KILL_CLIENT. Returns whether there was one. Of a client that is gone it closes the server, as SHOW SERVERS links it.
     pub fn kill(&self, id: ClientId) -> bool {
-        let found = self.sessions.lock().values().find(|shared| shared.id == id && !shared.is_gone()).cloned();
+        let found = self.sessions.lock().values().find(|shared| shared.id == id).cloned();
         found.inspect(|shared| shared.order(Order::KILL)).is_some() || self.kill_console(id)
     }
 

@@ -293,6 +293,45 @@ fn a_request_to_cancel_reaches_what_a_client_that_is_gone_has_left_running() {
     }
 }
 
+#[test]
+fn an_operator_can_close_a_server_that_a_client_has_left_running() {
+    let database = Database::create("left_running");
+    let pooler = pooler(&database).start();
+    for way in ["KILL app", "KILL_CLIENT"] {
+        let mut client = app(&pooler);
+        client.send(&query("(SELECT pg_sleep(600))"));
+        waits(&database, "PgSleep");
+        drop(client);
+        is_gone(&pooler);
+        let mut console = Raw::trusted(pooler.port(), "admin", "pgbouncer");
+        console.send(&query("SHOW SERVERS"));
+        let rows = console.until(b'Z');
+        let shown: Vec<_> = rows.iter().filter(|row| row.tag == b'D').map(values).collect();
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        assert_eq!((shown[0][2].as_str(), shown[0][4].as_str()), ("app", "active"), "{way}");
+        let link = shown[0].iter().filter(|value| value.starts_with("0x")).nth(1).expect("whose it is");
+        let id = u64::from_str_radix(&link[2..], 16).expect("a number");
+        let told = console.query(&if way == "KILL app" { way.to_owned() } else { format!("KILL_CLIENT {id}") });
+        assert_eq!(told, [""; 0], "{way}");
+        wait_until("the server to be closed", LIMIT, || console.query("SHOW SERVERS").is_empty());
+        console.query("RESUME app");
+        database.sql("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()");
+        assert_eq!(app(&pooler).query("SELECT 1"), ["1"], "{way}");
+    }
+}
+
+/// The columns of a row.
+fn values(row: &Message) -> Vec<String> {
+    let mut rest = &row.body[2..];
+    let mut values = Vec::new();
+    while let [a, b, c, d, more @ ..] = rest {
+        let size = usize::try_from(i32::from_be_bytes([*a, *b, *c, *d])).unwrap_or(0);
+        values.push(String::from_utf8_lossy(&more[..size]).into_owned());
+        rest = &more[size..];
+    }
+    values
+}
+
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
