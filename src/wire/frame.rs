@@ -24,6 +24,8 @@ pub enum FrameError {
     Tag(u8),
     /// The body does not have the message's form.
     Body(u8),
+    /// A COPY has failed behind which others than its own messages were sent: what becomes of these can't be told.
+    Copy,
     /// It has no answer of its own, and so many have come that no more can be remembered.
     TooMany(u8),
 }
@@ -34,6 +36,9 @@ impl std::fmt::Display for FrameError {
             Self::Length { tag, length } => write!(f, "invalid length {length} of message '{}'", tag.escape_ascii()),
             Self::Tag(tag) => write!(f, "invalid message type '{}'", tag.escape_ascii()),
             Self::Body(tag) => write!(f, "broken {} packet", name_of(*tag)),
+            Self::Copy => {
+                f.write_str("protocol synchronization was lost: requests were sent within a COPY that has failed")
+            }
             Self::TooMany(tag) => write!(f, "too many '{}' messages without an answer", tag.escape_ascii()),
         }
     }

@@ -295,6 +295,12 @@ impl Relay {
             exchange.pipeline.drop_doubtful_front();
             give_answers(exchange, steps);
         }
+        if exchange.pipeline.is_lost_in_copy() {
+            return Err(FrameError::Copy);
+        }
+        if exchange.gate == Gate::Failing {
+            exchange.gate = Gate::Open;
+        }
         exchange.pipeline.copying_in = false;
         exchange.rolled_back = true;
         exchange.answered = true;

@@ -120,6 +120,9 @@ pub(super) enum Gate {
     },
     /// They failed, the client has read why: its message is skipped, as after any error.
     Refusing,
+    /// A COPY is made to fail that may have read past a Sync. What follows waits until the server says that it failed:
+    /// then it can be told what becomes of the Sync.
+    Failing,
     /// A COPY failed. Whether the server had read past a Sync before is being found out.
     Doubting {
         /// If it had, it now skips up to the next Sync of the client's.

@@ -211,7 +211,12 @@ impl Relay {
         match waits(server.exchange, header.tag) {
             Some(Waits::Hold) => return Ok(Take::Stop(Stop::Hold)),
             Some(Waits::Skip) => return Ok(skip(server.exchange, header.tag, steps)),
-            Some(Waits::Fail) => fail_copy(server.exchange, header.tag, steps),
+            Some(Waits::Fail) => {
+                fail_copy(server.exchange, header.tag, steps);
+                if server.exchange.gate == Gate::Failing {
+                    return Ok(Take::Stop(Stop::Hold));
+                }
+            }
             Some(Waits::Settle) => {
                 send_sync(server.exchange, How::Swallow, steps);
                 server.exchange.gate = Gate::Settling;
@@ -353,7 +358,7 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
     use frontend::{COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH, SYNC, TERMINATE};
     match exchange.gate {
         _ if tag == TERMINATE => None,
-        Gate::Settling | Gate::SettlingFailed { .. } => Some(Waits::Hold),
+        Gate::Settling | Gate::SettlingFailed { .. } | Gate::Failing => Some(Waits::Hold),
         // What is left of the COPY means nothing to the server any more.
         Gate::Doubting { .. } => match tag {
             COPY_DATA | COPY_DONE | COPY_FAIL => Some(Waits::Skip),
@@ -434,6 +439,9 @@ fn sync(exchange: &mut Exchange, steps: &mut Steps) -> Take {
 /// is the next request.
 fn fail_copy(exchange: &mut Exchange, tag: u8, steps: &mut Steps) {
     exchange.pipeline.copying_in = false;
+    if exchange.pipeline.in_doubt() {
+        exchange.gate = Gate::Failing;
+    }
     let reason = format!("unexpected message type 0x{tag:02X} during COPY from stdin\0");
     steps.to_server.own(|out| put_frame(out, frontend::COPY_FAIL, &[reason.as_bytes()]));
 }
