@@ -115,11 +115,10 @@ pub fn clients(mut clients: Vec<ClientRow>) -> Table {
 }
 
 fn client_row(row: ClientRow) -> Vec<Cell> {
-    let user = row.user.as_ref().or_else(|| row.key.as_ref().map(|key| &key.user));
     vec![
         "C".into(),
-        user.map_or_else(|| "(nouser)".into(), Cell::from),
-        row.key.as_ref().map_or_else(|| "(nodb)".into(), |key| Cell::from(&key.database)),
+        Cell::from(&row.user),
+        Cell::from(&row.key.database),
         "none".into(),
         client_state(row.state).into(),
         row.addr.into(),
@@ -143,7 +142,6 @@ fn client_row(row: ClientRow) -> Vec<Cell> {
 
 fn client_state(state: ClientState) -> &'static str {
     match state {
-        ClientState::Login => "login",
         ClientState::Idle => "idle",
         ClientState::Active => "active",
         ClientState::Waiting => "waiting",

@@ -190,7 +190,7 @@ Every setting of `pooler.toml`. This page is made from the source.
 
 - Names and units are PgBouncer's, where PgBouncer has the setting and nothing else is said. So are the defaults, but
   for these: `auth_type` is scram-sha-256 (PgBouncer: md5), `default_pool_size` 25 (20), `listen_addr` 127.0.0.1
-  (none), `max_client_conn` 1000 (100), `pool_mode` transaction (session).
+  (none), `max_client_conn` 1000 (100), `pool_mode` transaction (session), `server_login_retry` 1 (15).
 - Durations are seconds, or a number with a unit: `\"500ms\"`, `\"2s\"`, `\"5min\"`, `\"1h\"`, `\"1d\"`.
 - Sizes are bytes, or a number with a unit, in powers of 1024: `\"64kB\"`, `\"16MB\"`, `\"1GB\"`.
 - Booleans are `true` and `false`, or `1` and `0`. Lists are arrays, or one text that separates its items by commas.

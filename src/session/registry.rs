@@ -28,9 +28,7 @@ use requests::{Landing, Tickets};
 /// State of a client as SHOW CLIENTS names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientState {
-    /// Not logged in yet.
-    Login,
-    /// Logged in, no server linked.
+    /// No server linked.
     Idle,
     /// Has a server.
     Active,
@@ -43,10 +41,9 @@ pub enum ClientState {
 #[expect(missing_docs, reason = "the names are the columns of SHOW CLIENTS")]
 pub struct ClientRow {
     pub id: ClientId,
-    /// `None` before login.
-    pub key: Option<PoolKey>,
+    pub key: PoolKey,
     /// As the client named itself, which may differ from the pool's user.
-    pub user: Option<Arc<str>>,
+    pub user: Arc<str>,
     pub state: ClientState,
     /// `unix` for sockets.
     pub addr: String,
@@ -266,8 +263,8 @@ impl Shared {
         let (peer, local) = &self.addresses;
         ClientRow {
             id: self.id,
-            key: Some(self.pool.key().clone()),
-            user: Some(Arc::clone(&self.user)),
+            key: self.pool.key().clone(),
+            user: Arc::clone(&self.user),
             state,
             addr: peer.host(),
             port: peer.port().unwrap_or(0),

@@ -65,8 +65,8 @@ fn columns_are_pgbouncers_by_name_type_and_order() {
 fn client(id: u64) -> ClientRow {
     ClientRow {
         id: ClientId(id),
-        key: Some(key()),
-        user: Some("alias".into()),
+        key: key(),
+        user: "alias".into(),
         state: ClientState::Waiting,
         addr: "10.0.0.1".into(),
         port: 5001,
@@ -85,10 +85,8 @@ fn client(id: u64) -> ClientRow {
 
 #[test]
 fn clients_show_who_they_are_and_what_they_wait_for() {
-    let login = ClientRow {
-        key: None,
-        user: None,
-        state: ClientState::Login,
+    let idle = ClientRow {
+        state: ClientState::Idle,
         addr: "unix".into(),
         wait_us: 0,
         remote_pid: 99,
@@ -97,10 +95,10 @@ fn clients_show_who_they_are_and_what_they_wait_for() {
     };
     let active = ClientRow { state: ClientState::Active, link: Some(ServerId(255)), wait_us: 0, ..client(19) };
     assert_eq!(
-        lines(&clients(vec![active, login, client(17)])),
+        lines(&clients(vec![active, idle, client(17)])),
         [
             "C|alias|app|none|waiting|10.0.0.1|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|2|7|0|0x11||0|TLSv1.3/TLS_AES_256_GCM_SHA384|psql|3|17",
-            "C|(nouser)|(nodb)|none|login|unix|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|0|0|0|0x12||99||psql|3|18",
+            "C|alias|app|none|idle|unix|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|0|0|0|0x12||99||psql|3|18",
             "C|alias|app|none|active|10.0.0.1|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|0|0|0|0x13|0xff|0|TLSv1.3/TLS_AES_256_GCM_SHA384|psql|3|19",
         ]
     );

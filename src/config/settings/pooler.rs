@@ -36,7 +36,7 @@ settings! {
             shutdown_timeout: Timeout = "0", reload: live;
         }
         "Who may connect" {
-            /// Clients at once. More are refused. The console (database `pgbouncer`) is exempt.
+            /// Clients at once. More are refused, but for the console (database `pgbouncer`), which counts among them.
             max_client_conn: Whole<u32, 1, 1_000_000> = "1000", reload: live;
             /// How clients prove who they are: `trust` asks nothing, but the user must exist; `plain` asks for the
             /// password in clear text; `md5` uses SCRAM for users whose stored secret is SCRAM; `scram-sha-256` is the

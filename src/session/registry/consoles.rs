@@ -151,8 +151,8 @@ impl Console {
         let (peer, local) = &self.identity.addresses;
         ClientRow {
             id: self.identity.id,
-            key: Some(PoolKey { database: CONSOLE.into(), user: CONSOLE.into() }),
-            user: Some(Arc::clone(&self.identity.user)),
+            key: PoolKey { database: CONSOLE.into(), user: CONSOLE.into() },
+            user: Arc::clone(&self.identity.user),
             state: ClientState::Active,
             addr: peer.host(),
             port: peer.port().unwrap_or(0),
