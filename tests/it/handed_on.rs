@@ -68,6 +68,35 @@ fn a_text_that_rolls_back_keeps_its_client_s_settings() {
 }
 
 #[test]
+fn what_stands_behind_the_end_of_a_block_in_one_text_has_its_client_s_settings() {
+    let database = Database::create("handed_behind");
+    let pooler = config(&database).start();
+    let (mut one, mut other) = (client(&pooler), client(&pooler));
+    for (first, text) in [
+        (query("BEGIN"), "ROLLBACK; SHOW timezone"),
+        (query("BEGIN; SELECT 1"), "ROLLBACK; BEGIN; SHOW timezone; COMMIT"),
+        (query("START TRANSACTION READ ONLY"), "ROLLBACK AND CHAIN; SHOW timezone; COMMIT"),
+        ([extended("BEGIN"), sync()].concat(), "ROLLBACK; SHOW timezone"),
+        ([query("BEGIN"), query("SELECT nothing")].concat(), "COMMIT; SHOW timezone"),
+    ] {
+        one.query("SET timezone = 'Europe/Berlin'");
+        other.query("SET timezone = 'Asia/Tokyo'");
+        one.send(&first);
+        one.until(b'Z');
+        if first.ends_with(b"nothing\0") {
+            one.until(b'Z');
+        }
+        assert!(one.query(text).contains(&"Europe/Berlin".to_owned()), "{text}");
+    }
+    // Begun without a Sync, by requests that carry the settings: there is no right answer.
+    other.query("SET timezone = 'Asia/Tokyo'");
+    one.send(&[extended("SELECT 1"), query("BEGIN; ROLLBACK; SHOW timezone")].concat());
+    let last = one.rest().pop().expect("an error");
+    assert!(last.starts_with("08P01 a text of several statements"), "{last}");
+    assert_eq!(other.query("SHOW timezone"), ["Asia/Tokyo"]);
+}
+
+#[test]
 fn a_chained_transaction_has_its_client_s_settings() {
     let database = Database::create("handed_chain");
     let pooler = config(&database).start();

@@ -2,12 +2,12 @@
 
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::machine::{Attached, Relay};
-use super::pipeline::{How, Owed, Prepares, Status};
+use super::pipeline::{Effect, How, Owed, Prepares, Status};
 use super::prepared::named_in;
-use super::requests::{does_not_exist, write_answer};
+use super::requests::{said, write_answer};
 use super::steps::Steps;
 use crate::server::statements::StatementId;
-use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::error::{ErrorFields, ErrorReply, SqlState};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::tag::backend;
 
@@ -15,6 +15,8 @@ use crate::wire::tag::backend;
 const ERROR_READ_MAX: usize = 32 * 1024;
 /// A message that is kept until all of it is here may not be longer: few words, or the value of a setting.
 const KEPT_MAX: usize = 1 << 20;
+/// So many of a statement's names are said in an error.
+const NAMES_SAID: usize = 4;
 /// PostgreSQL sends no message of 2 GiB or more.
 const MESSAGE_MAX: usize = i32::MAX as usize;
 
@@ -295,7 +297,7 @@ impl Relay {
             exchange.pipeline.drop_doubtful_front();
             give_answers(exchange, steps);
         }
-        if exchange.pipeline.is_lost_in_copy() {
+        if exchange.is_lost_in_copy() {
             return Err(FrameError::Copy);
         }
         if exchange.gate == Gate::Failing {
@@ -331,13 +333,18 @@ impl Relay {
     }
 
     /// A function has dropped a statement that the server was known to have (DEALLOCATE ALL): its next use prepares it
-    /// again. To the client it has the client's name. Returns whether it has one.
+    /// again. To the client it has the client's name, or names: which of them was asked for is not kept. Returns whether
+    /// it has one.
     fn was_dropped(&self, server: &mut Attached<'_>, id: StatementId, steps: &mut Steps) -> bool {
         server.statements.doubt();
-        let Some(name) = self.names.name_of(id) else { return false };
+        let names: Vec<_> = self.names.names_of(id).map(said).take(NAMES_SAID).collect();
         let hint = "Something has dropped it on the server. It is prepared again when it is used next.";
-        steps.to_client.own(|out| does_not_exist(name).hint(hint).encode(out));
-        true
+        let text = format!("prepared statement \"{}\" does not exist", names.join("\" or \""));
+        let error = ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text).hint(hint);
+        if !names.is_empty() {
+            steps.to_client.own(|out| error.encode(out));
+        }
+        !names.is_empty()
     }
 
     /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.
@@ -376,7 +383,11 @@ impl Relay {
                     self.names.remove(&name);
                 }
             }
+            Owed::Bind(How::Reply) | Owed::Execute { how: How::Reply, .. } => server.exchange.portals.doubt(),
             Owed::Parse { how, what: Prepares::AsSaid { takes_unnamed } } => {
+                // What was parsed last is what was parsed before it.
+                let exchange = &mut *server.exchange;
+                (exchange.unnamed_word, exchange.unnamed_effect, exchange.parsed) = (None, Effect::Any, Effect::Any);
                 let replaced = pass_unnamed_on(server.exchange, takes_unnamed);
                 if how == How::Reply && !replaced {
                     // What there was before it, if anything, was not kept.

@@ -258,6 +258,19 @@ impl Exchange {
     pub fn settled(&self) -> bool {
         self.pipeline.settled() && self.run.left == 0 && !self.half_sent && self.gate == Gate::Open
     }
+
+    /// Whether, should what is in front fail now, nobody knows what is skipped: behind a Sync that may have been read
+    /// past there are requests, up to the next Sync. PostgreSQL itself ends a connection that asks for something else in
+    /// a COPY; only where the COPY fails before it reads that does it go on.
+    pub(super) fn is_lost_in_copy(&self) -> bool {
+        let front = self.pipeline.front();
+        if !self.pipeline.in_doubt() || matches!(front, None | Some(Owed::Query { .. } | Owed::DoubtfulSync)) {
+            return false;
+        }
+        let behind = self.pipeline.iter().skip_while(|owed| !matches!(owed, Owed::DoubtfulSync));
+        let mut skipped = behind.take_while(|owed| !owed.is_sync());
+        skipped.any(|owed| !matches!(owed, Owed::DoubtfulSync | Owed::CopyEnd))
+    }
 }
 
 /// Sends a Sync of our own.

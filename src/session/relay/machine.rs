@@ -12,7 +12,7 @@ use super::prepared::{Guarded, Kept, Names, put_frame};
 use super::settings::{differences, write_set};
 use super::steps::Steps;
 use super::table::Table;
-use super::words::{Said, first_word};
+use super::words::{SEVERAL_MAX, Said, first_word};
 use crate::server::statements::Statements;
 use crate::sql::{Dialect, Encoding};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
@@ -233,6 +233,11 @@ impl Relay {
                 let text = have.get(HEADER + front..).unwrap_or_default();
                 let cut = have.len() < header.total;
                 let said = Said::of(text, cut, || self.dialect());
+                // Requests without a Sync have begun the transaction, and our settings are a part of it.
+                if !server.exchange.changes.is_empty() && said.goes_on_behind_end() {
+                    let comes = cut && header.total <= SEVERAL_MAX;
+                    return if comes { Ok(Take::Stop(Stop::Input)) } else { Err(FrameError::Behind) };
+                }
                 // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
                 let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
                 let ends_later = in_block && said.ends_later();

@@ -464,18 +464,6 @@ impl Pipeline {
         self.owed.doubtful > 0
     }
 
-    /// Whether, should what is in front fail now, nobody knows what is skipped: behind a Sync that may have been read
-    /// past there are requests, up to the next Sync. PostgreSQL itself ends a connection that asks for something else in
-    /// a COPY; only where the COPY fails before it reads that does it go on.
-    pub fn is_lost_in_copy(&self) -> bool {
-        if !self.in_doubt() || self.front().is_none_or(|front| matches!(front, Owed::Query { .. } | Owed::DoubtfulSync))
-        {
-            return false;
-        }
-        let behind = self.queue.iter().skip_while(|owed| !matches!(owed, Owed::DoubtfulSync));
-        behind.take_while(|owed| !owed.is_sync()).any(|owed| !matches!(owed, Owed::DoubtfulSync | Owed::CopyEnd))
-    }
-
     /// The COPY went well, so the server has read all of it, and past these.
     pub fn drop_doubtful(&mut self) {
         self.queue.retain(|owed| !matches!(owed, Owed::DoubtfulSync));

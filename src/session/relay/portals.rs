@@ -50,6 +50,12 @@ impl Portals {
         known.unwrap_or(if self.more { Effect::Any } else { Effect::Plain })
     }
 
+    /// A Bind or an Execute may not have been carried out.
+    pub fn doubt(&mut self) {
+        self.unnamed = Effect::Any;
+        self.executed = false;
+    }
+
     /// The transaction is over, and they with it.
     pub fn clear(&mut self) {
         // Whatever is added must be named here.

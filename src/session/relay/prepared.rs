@@ -132,9 +132,10 @@ impl Names {
         self.0.get_or_insert_default().insert(name, statement);
     }
 
-    /// A name that the client has given to this statement.
-    pub fn name_of(&self, id: StatementId) -> Option<&[u8]> {
-        self.0.as_ref()?.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+    /// The names that the client has given to this statement.
+    pub fn names_of(&self, id: StatementId) -> impl Iterator<Item = &[u8]> {
+        let all = self.0.iter().flat_map(|names| names.iter());
+        all.filter(move |(_, statement)| statement.id == id).map(|(name, _)| &**name)
     }
 
     /// Takes a name back.

@@ -378,7 +378,7 @@ pub(super) fn does_not_exist(name: &[u8]) -> ErrorReply {
 }
 
 /// A name as far as PostgreSQL's own names go: thousands of these errors may wait for their turn.
-fn said(name: &[u8]) -> Cow<'_, str> {
+pub(super) fn said(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&name[..name.len().min(63)])
 }
 

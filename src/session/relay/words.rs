@@ -63,6 +63,7 @@ impl FirstWord {
 
     /// Whether the statement may run in a transaction that our settings have begun.
     /// VACUUM, CREATE DATABASE and their like may not; what is not known to be harmless isn't taken for it.
+    /// Nor may what begins a block: the ROLLBACK that ends it would undo them for what stands behind it in one text.
     pub fn allows_prefix(&self) -> bool {
         matches!(
             self.as_bytes(),
@@ -74,8 +75,6 @@ impl FirstWord {
                 | b"with"
                 | b"values"
                 | b"table"
-                | b"begin"
-                | b"start"
                 | b"set"
                 | b"show"
                 | b"copy"
@@ -196,6 +195,15 @@ impl Said {
         }
     }
 
+    /// Whether there is, or may be, something behind a statement that ends a transaction block.
+    pub fn goes_on_behind_end(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Several(words) => words.split_last().is_some_and(|(_, words)| words.iter().any(FirstWord::may_end)),
+            Self::Unclear => true,
+        }
+    }
+
     /// Whether behind the first statement there is one that ends a transaction block, or may be.
     pub fn ends_later(&self) -> bool {
         match self {
@@ -207,7 +215,7 @@ impl Said {
 }
 
 /// Several statements in more bytes than this are not told apart: it would take milliseconds.
-const SEVERAL_MAX: usize = 16 * 1024;
+pub(super) const SEVERAL_MAX: usize = 16 * 1024;
 
 /// The position behind blanks, comments and empty statements that begin at `at`.
 pub(super) fn skip_blank(text: &[u8], mut at: usize) -> usize {

@@ -235,6 +235,19 @@ const LOSSES: &[(&str, &str, &str)] = &[
     // Where a Bind may have failed, so that the portal is what it was: both count.
     (">Q:begin <C:BEGIN <Z:T >P:c:commit >P::x >B:p:c >B:p: >E:p >S !", "C:BEGIN Z:T ! 08007 Z:E", ""),
     (">Q:begin <C:BEGIN <Z:T >P:c:commit >P::x >B::c >B:: >E: >S !", "C:BEGIN Z:T ! 08007 Z:E", ""),
+    // What the server skips after an error is not what was parsed, bound or executed last.
+    (
+        ">P:r:rollback_to_s >S <1 <Z:I >Q:begin <C:BEGIN <Z:T >P::commit >S <1 <Z:T >B::none >P::x >S <E:26000 <Z:E \
+         >B:r:r >E:r >S <2 <C:ROLLBACK <Z:T >B:: >E: >S !",
+        "1 Z:I C:BEGIN Z:T 1 Z:T 26000 Z:E 2 C:ROLLBACK Z:T ! 08007 Z:E",
+        "",
+    ),
+    (
+        ">P:r:rollback_to_s >P:c:commit >S <1 <1 <Z:I >Q:begin <C:BEGIN <Z:T >B::c >S <2 <Z:T >B:p:none >E: >B::r >S \
+         <E:26000 <Z:E >B:r:r >E:r >S <2 <C:ROLLBACK <Z:T >E: >S !",
+        "1 1 Z:I C:BEGIN Z:T 2 Z:T 26000 Z:E 2 C:ROLLBACK Z:T ! 08007 Z:E",
+        "",
+    ),
     // A block that had failed can't be committed.
     (">Q:begin <C:BEGIN <Z:T >Q:x <E:42601 <Z:E >Q:commit !", "C:BEGIN Z:T 42601 Z:E ! 08006 Z:I", ""),
     (
