@@ -91,6 +91,7 @@ fn serve(path: &Path) -> Result<(), String> {
         Some(_) => Some(http::install_recorder().map_err(|error| error.to_string())?),
         None => None,
     };
+    keep_to_small_pages();
     let runtime = runtime(pooler.workers).map_err(|error| format!("cannot start threads: {error}"))?;
     let around = Around { path: path.to_owned(), log: Some(log), recorder };
     let ended = runtime.block_on(run(loaded, around)).map_err(|error| error.to_string());
@@ -108,6 +109,12 @@ fn read(path: &Path) -> Result<Loaded, String> {
 fn mistakes(complaints: &[Complaint]) -> String {
     let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
     format!("the configuration has mistakes:\n{}", lines.join("\n"))
+}
+
+/// The allocator asks for pages of 2 MiB, of which a few kilobytes for each client use little. Where the system knows no
+/// such pages, nothing is to be done.
+fn keep_to_small_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// One thread drives everything itself; several share the work.
