@@ -14,7 +14,7 @@ use super::pooler::{Around, StartError, run};
 use super::startup::{Account, PidFile, note_root};
 use super::surroundings;
 use crate::admin::http;
-use crate::config::{Complaint, Loaded, load};
+use crate::config::{Complaint, load, load_despite};
 
 /// PostgreSQL connection pooler: a drop-in for PgBouncer on every core.
 #[derive(Debug, Parser)]
@@ -73,10 +73,11 @@ fn print(text: &str) {
 }
 
 fn serve(path: &Path) -> Result<(), String> {
-    let loaded = read(path)?;
-    let lacking = surroundings::examine(path, &loaded).mistakes;
-    if !lacking.is_empty() {
-        return Err(mistakes(&lacking));
+    let loaded = load_despite(path).map_err(|complaints| mistakes(&complaints))?;
+    let mut wrong = surroundings::examine(path, &loaded).mistakes;
+    if !wrong.is_empty() {
+        wrong.extend(loaded.mistakes);
+        return Err(mistakes(&wrong));
     }
     let pooler = &loaded.config.pooler;
     let account = pooler.user.as_deref().map(Account::find).transpose().map_err(|error| error.to_string())?;
@@ -99,11 +100,6 @@ fn serve(path: &Path) -> Result<(), String> {
     runtime.shutdown_background();
     drop(pid_file);
     ended
-}
-
-/// Reads the configuration, or says all that is wrong with it.
-fn read(path: &Path) -> Result<Loaded, String> {
-    load(path).map_err(|complaints| mistakes(&complaints))
 }
 
 fn mistakes(complaints: &[Complaint]) -> String {

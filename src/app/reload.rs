@@ -1,11 +1,11 @@
 //! Reads the configuration anew. Everything is checked and built first; only then is anything changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use super::dial::Dialer;
-use super::logging;
-use crate::config::{Reloaded, reload as read};
+use super::{logging, surroundings};
+use crate::config::{Complaint, Config, Loaded, Reloaded, reload as read};
 use crate::net::dns::DnsTtl;
 use crate::net::listen::Listener;
 use crate::net::tls::Reloaded as Tls;
@@ -33,19 +33,24 @@ pub struct Running {
 /// All mistakes in it; nothing has changed.
 pub async fn reload(on: Running, path: PathBuf) -> Result<(), Vec<String>> {
     let running = on.context.config.load_full();
-    let reading = tokio::task::spawn_blocking(move || read(&path, &running)).await;
+    let reading = tokio::task::spawn_blocking(move || read_and_look(&path, &running)).await;
     let reloaded = reading.map_err(|error| vec![error.to_string()])?;
     let reloaded = reloaded.map_err(|complaints| complaints.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     apply(&on, reloaded)
 }
 
+/// What is to be applied, or all that is wrong with it: in the file, in those that it names, and on the machine.
+fn read_and_look(path: &Path, running: &Config) -> Result<Reloaded, Vec<Complaint>> {
+    let mut reloaded = read(path, running)?;
+    let mut wrong = surroundings::examine_again(path, &reloaded.loaded);
+    wrong.append(&mut reloaded.loaded.mistakes);
+    if wrong.is_empty() { Ok(reloaded) } else { Err(wrong) }
+}
+
 fn apply(on: &Running, new: Reloaded) -> Result<(), Vec<String>> {
     let Running { context, dialer, listening, log } = on;
-    let Reloaded { config, changes, warnings } = new;
+    let Reloaded { loaded: Loaded { config, warnings, .. }, changes } = new;
     let tcp = config.pooler.tcp.options();
-    if let Some((setting, error)) = tcp.refused() {
-        return Err(vec![format!("{setting}: the system refuses it: {error}")]);
-    }
     let clients = context.tls.prepare(&config.client_tls.options());
     let servers = dialer.tls.prepare(&config.server_tls.options());
     let (clients, servers) = match (clients, servers) {

@@ -2,6 +2,8 @@
 //! written to, users and groups known, addresses this machine's own and named once. `check` tells what a start would
 //! fail at, and a start refuses it in the same words.
 
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
@@ -10,7 +12,7 @@ use rustix::process::geteuid;
 
 use super::pooler::no_metrics;
 use super::startup::{Account, PidFile};
-use crate::config::{Complaint, Config, Loaded};
+use crate::config::{Complaint, Config, Loaded, ReadFile};
 use crate::net::access::Question;
 use crate::net::listen::{ListenError, UnixOptions, examine_tcp, examine_unix, is_only_v6};
 use crate::net::options::TcpOptions;
@@ -20,18 +22,28 @@ use crate::telemetry::log::cannot_open;
 /// What a look at the machine found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// What a start would fail at, in the order of the file.
+    /// What a start would fail at, in the order of the file; what is wrong with the file itself is among it.
     pub mistakes: Vec<Complaint>,
     /// What could not be looked at.
     pub warnings: Vec<Complaint>,
 }
 
-/// Looks at what `loaded`, read from `path`, needs.
+/// Looks at what `loaded`, read from `path`, needs. Of a file with mistakes it looks at those settings that have none.
 pub fn examine(path: &Path, loaded: &Loaded) -> Found {
-    let mut look = Look { path, loaded, found: Found::default() };
+    let mut look = Look::new(path, loaded);
     look.all();
     look.found.mistakes.sort();
     look.found
+}
+
+/// Looks at what a reload would fail at, as the user that the process is. Places of the pooler's own that only a start
+/// takes are left alone.
+pub fn examine_again(path: &Path, loaded: &Loaded) -> Vec<Complaint> {
+    let mut look = Look::new(path, loaded);
+    look.log_file(Question::MayWrite);
+    look.options();
+    look.found.mistakes.sort();
+    look.found.mistakes
 }
 
 struct Look<'a> {
@@ -40,7 +52,17 @@ struct Look<'a> {
     found: Found,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(path: &'a Path, loaded: &'a Loaded) -> Self {
+        let mistakes = loaded.refused.clone();
+        Self { path, loaded, found: Found { mistakes, warnings: Vec::new() } }
+    }
+
+    /// A setting's value, unless it is wrong by itself.
+    fn sound<T: ?Sized>(&self, key: &'static str, value: Option<&'a T>) -> Option<&'a T> {
+        value.filter(|_| self.loaded.is_sound("pooler", key))
+    }
+
     /// In the steps of a start: the pid file is root's, what follows is the user's.
     fn all(&mut self) {
         let account = self.loaded.config.pooler.user.as_deref().map(Account::find).transpose();
@@ -74,7 +96,18 @@ impl Look<'_> {
             Err(error) => self.complain("user", error.to_string()),
         }
         // What root could read, its user may not.
+        for file in &self.loaded.reads {
+            self.may_read(file, name);
+        }
+        if let Err(why) = denied(self.path) {
+            let file = self.path.display().to_string();
+            let text = format!("can't read it: {why}{}", as_whom(name));
+            self.found.mistakes.push(Complaint { file, place: None, text });
+        }
         let config = &self.loaded.config;
+        if self.loaded.refused.iter().any(|wrong| wrong.text.contains("_tls_")) {
+            return;
+        }
         let clients = TlsSlot::for_clients(&config.client_tls.options()).err();
         let servers = TlsSlot::for_servers(&config.server_tls.options()).err();
         for error in [clients, servers].into_iter().flatten() {
@@ -82,15 +115,38 @@ impl Look<'_> {
         }
     }
 
-    fn rest(&mut self, question: Question) {
-        let pooler = &self.loaded.config.pooler;
-        if let Some(path) = &pooler.logfile
+    /// Looks at a file that holds secrets as the user `name`, who reads it at every reload.
+    fn may_read(&mut self, file: &ReadFile, name: &str) {
+        if let Err(why) = denied(&file.path) {
+            let text = format!("{}: can't read {}: {why}{}", file.key, file.path.display(), as_whom(name));
+            self.found.mistakes.push(self.complaint(&file.section, file.key, text));
+        }
+    }
+
+    fn log_file(&mut self, question: Question) {
+        if let Some(path) = self.sound("logfile", self.loaded.config.pooler.logfile.as_deref())
             && let Err(cause) = question.of_file(path)
         {
             self.complain("logfile", cannot_open(path, &cause));
         }
-        if let Some(dir) = &pooler.unix_socket_dir {
-            let group = pooler.unix_socket_group.as_deref();
+    }
+
+    /// The options of TCP connections, those that the system refuses left out.
+    fn options(&mut self) -> TcpOptions {
+        let options = self.loaded.config.pooler.tcp.options();
+        let refused = options.refused();
+        let of_no_use = !refused.is_empty();
+        for (setting, error) in refused {
+            self.complain(setting, cannot_set(setting, &error));
+        }
+        if of_no_use { TcpOptions::default() } else { options }
+    }
+
+    fn rest(&mut self, question: Question) {
+        let pooler = &self.loaded.config.pooler;
+        self.log_file(question);
+        if let Some(dir) = self.sound("unix_socket_dir", pooler.unix_socket_dir.as_deref()) {
+            let group = self.sound("unix_socket_group", pooler.unix_socket_group.as_deref());
             let (mode, backlog) = (pooler.unix_socket_mode, pooler.listen_backlog);
             let options = UnixOptions { dir, port: pooler.listen_port, mode, group, backlog };
             if let Err(error) = examine_unix(&options, question) {
@@ -101,22 +157,20 @@ impl Look<'_> {
     }
 
     fn pid_file(&mut self, question: Question) {
-        if let Some(path) = &self.loaded.config.pooler.pidfile
+        if let Some(path) = self.sound("pidfile", self.loaded.config.pooler.pidfile.as_deref())
             && let Err(cause) = question.of_file(path)
         {
             self.complain("pidfile", PidFile::cannot_write(path)(cause).to_string());
         }
     }
 
-    fn addresses(&mut self, config: &Config) {
+    fn addresses(&mut self, config: &'a Config) {
         let pooler = &config.pooler;
-        let mut options = pooler.tcp.options();
-        if let Some((setting, error)) = options.refused() {
-            self.complain(setting, format!("{setting}: the system refuses it: {error}"));
-            options = TcpOptions::default();
-        }
+        let options = self.options();
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
-        for host in &pooler.listen_addr {
+        let is_wrong = |key| pooler_has(self.loaded, key) && !self.loaded.is_sound("pooler", key);
+        let hosts = self.sound("listen_addr", Some(&pooler.listen_addr)).filter(|_| !is_wrong("listen_port"));
+        for host in hosts.into_iter().flatten() {
             let addresses = match examine_tcp(host, pooler.listen_port, &options) {
                 Ok(addresses) => addresses,
                 Err(error) => {
@@ -134,7 +188,7 @@ impl Look<'_> {
             }
             taken.extend(addresses.into_iter().map(|address| (host.as_str(), address)));
         }
-        if let Some(metrics) = config.metrics_listen {
+        if let Some(metrics) = config.metrics_listen.filter(|_| self.loaded.is_sound("metrics", "listen")) {
             let clash = taken.iter().find(|(_, address)| are_one(metrics, *address, is_only_v6()));
             let text = match clash {
                 Some((host, _)) => {
@@ -160,6 +214,27 @@ impl Look<'_> {
         let place = self.loaded.places.get(&(section.to_owned(), key)).copied();
         Complaint { file: self.path.display().to_string(), place, text }
     }
+}
+
+fn pooler_has(loaded: &Loaded, key: &'static str) -> bool {
+    loaded.places.contains_key(&("pooler".to_owned(), key))
+}
+
+/// A TCP option that the kernel does not take.
+pub(super) fn cannot_set(setting: &str, error: &io::Error) -> String {
+    format!("{setting}: the system refuses it: {error}")
+}
+
+/// Whether the rights of this thread are too few to read a file. That it can't be read by anybody is said elsewhere.
+fn denied(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn as_whom(user: &str) -> String {
+    format!("; at a reload it is user \"{user}\" who reads it")
 }
 
 /// Whether who listens at `address` keeps others from listening at `other`. Unless it is told to take `only_v6`, the

@@ -13,5 +13,5 @@ pub mod users;
 
 pub use complaint::{Complaint, Place};
 pub use diff::{Changes, changes};
-pub use load::{Loaded, Reloaded, load, reload};
+pub use load::{Loaded, ReadFile, Reloaded, load, load_despite, reload};
 pub use model::Config;

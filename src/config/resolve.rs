@@ -49,6 +49,13 @@ pub struct Resolved {
 /// # Errors
 /// All mistakes, those that the reader found included, in the order of the file.
 pub fn resolve(parsed: Parsed, running: Option<&Config>, outside: &Outside<'_>) -> Result<Resolved, Vec<Complaint>> {
+    let (resolved, complaints) = resolve_despite(parsed, running, outside);
+    if complaints.is_empty() { Ok(resolved) } else { Err(complaints) }
+}
+
+/// As [`resolve`], for who looks at the rest as well: what is wrong has its default. With all mistakes, in the order of
+/// the file; with any of them the configuration is not to be used.
+pub fn resolve_despite(parsed: Parsed, running: Option<&Config>, outside: &Outside<'_>) -> (Resolved, Vec<Complaint>) {
     let Parsed { mut tree, findings } = parsed;
     let needs_restart = running.map_or_else(Vec::new, |running| keep_restart_only(&mut tree, running));
     let mut resolver = Resolver { findings, outside };
@@ -60,9 +67,6 @@ pub fn resolve(parsed: Parsed, running: Option<&Config>, outside: &Outside<'_>) 
     let Findings { mut complaints, mut warnings, places, .. } = resolver.findings;
     complaints.sort();
     warnings.sort();
-    if !complaints.is_empty() {
-        return Err(complaints);
-    }
     let shown = shown(&tree);
     let Tree { pooler, client_tls, server_tls, metrics, users, .. } = tree;
     let users = users.into_iter().map(|(name, settings)| (name.into(), user(settings))).collect();
@@ -70,7 +74,7 @@ pub fn resolve(parsed: Parsed, running: Option<&Config>, outside: &Outside<'_>) 
     let metrics_listen = metrics.listen;
     let config =
         Config { pooler, client_tls, server_tls, metrics_listen, databases, users, userlist, shown, tls_files };
-    Ok(Resolved { config, warnings, needs_restart, places })
+    (Resolved { config, warnings, needs_restart, places }, complaints)
 }
 
 impl Default for Config {
@@ -143,7 +147,8 @@ impl Resolver<'_> {
         if tree.databases.is_empty() && self.findings.complaints.is_empty() {
             self.findings.warn(None, "no database is configured: add a section [databases.NAME]");
         }
-        if tree.pooler.auth_file.is_none() && self.findings.place("pooler", "auth_file").is_none() {
+        let lacks_users = tree.pooler.auth_file.is_none() && self.findings.place("pooler", "auth_file").is_none();
+        if lacks_users && self.findings.complaints.is_empty() {
             self.findings.warn(place, "auth_file is not set: there are no users, and nobody can log in");
         }
     }

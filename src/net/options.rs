@@ -77,8 +77,8 @@ impl TcpOptions {
         socket.set_tcp_user_timeout(self.user_timeout)
     }
 
-    /// The setting that the kernel doesn't take, and what it says.
-    pub fn refused(&self) -> Option<(&'static str, io::Error)> {
+    /// The settings that the kernel doesn't take, and what it says.
+    pub fn refused(&self) -> Vec<(&'static str, io::Error)> {
         let none = Self::default();
         let alone = [
             ("tcp_keepcnt", Self { keepcnt: self.keepcnt, ..none }),
@@ -87,10 +87,11 @@ impl TcpOptions {
             ("tcp_user_timeout", Self { user_timeout: self.user_timeout, ..none }),
             ("tcp_socket_buffer", Self { socket_buffer: self.socket_buffer, ..none }),
         ];
-        alone.into_iter().find_map(|(setting, options)| {
+        let refusal = |(setting, options): (&'static str, Self)| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).ok()?;
             Some((setting, options.apply(&SockRef::from(&socket)).err()?))
-        })
+        };
+        alone.into_iter().filter_map(refusal).collect()
     }
 
     fn probes(&self) -> TcpKeepalive {

@@ -179,6 +179,18 @@ fn rights_are_those_of_the_user_that_it_becomes() {
     says_so(&socket, &line_of(&socket, "unix_socket_dir"), &words);
     let group = base.clone().set("unix_socket_group", "\"root\"");
     says_so(&group, &line_of(&group, "unix_socket_group"), "cannot listen on unix socket ");
+    for (name, text) in [("users.txt", "\"app\" \"app\"\n"), ("pw", "secret\n")] {
+        let path = roots.path().join(name);
+        fs::write(&path, text).expect("our own");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("our own");
+    }
+    let users = base.clone().set("auth_file", &at("users.txt"));
+    let unreadable =
+        |key: &str, name: &str| format!("{key}: can't read {}: {denied}", roots.path().join(name).display());
+    says_so(&users, &line_of(&users, "auth_file"), &unreadable("auth_file", "users.txt"));
+    let section = format!("host = \"h\"\nuser = \"app\"\npassword_file = {}\n", at("pw"));
+    let password = base.clone().section("databases.app", &section);
+    says_so(&password, &line_of(&password, "password_file"), &unreadable("password_file", "pw"));
     let (said, good) = base.set("pidfile", &at("pid")).check(ANY_PORT);
     assert!(good, "root writes it: {said}");
 }

@@ -10,7 +10,7 @@ use crate::config::{self, Complaint, Config};
 
 /// Checks the configuration at `path`: the text to print, and whether it can be used.
 pub fn report(path: &Path) -> (String, bool) {
-    match config::load(path) {
+    match config::load_despite(path) {
         Ok(mut loaded) => {
             let found = surroundings::examine(path, &loaded);
             loaded.warnings.extend(found.warnings);
@@ -168,6 +168,46 @@ mod tests {
         let (text, ok) = report(&path);
         assert!(!ok && text.contains("none.txt: can't read it"), "{text}");
         assert!(text.contains("pooler.toml:3: user: there is no user \"no such user\"") && text.contains("2 mistakes"));
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_told_beside_mistakes_in_the_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        let text = "[pooler]\nquery_timout = 1\nlisten_addr = \"192.0.2.1\"\nunix_socket_dir = \"/nowhere\"\n\
+                    logfile = \"/nowhere/log\"\npidfile = \"/nowhere/pid\"\nuser = \"no such user\"\n\
+                    tcp_keepidle = 40000\ntcp_keepintvl = 40000\nauth_file = \"none.txt\"\nmin_pool_size = 50\n\
+                    [metrics]\nlisten = \"192.0.2.1:2\"\n[databases.app]\nhost = \"h\"\nport = 0\n";
+        fs::write(&path, text).expect("written");
+        let (text, ok) = report(&path);
+        assert!(!ok && text.ends_with("11 mistakes\n"), "{text}");
+        for part in [
+            ":2: unknown setting",
+            ":3: cannot listen on 192.0.2.1:6432",
+            ":4: cannot listen on unix socket /nowhere/.s.PGSQL.6432",
+            ":5: cannot open logfile",
+            ":6: cannot write pidfile",
+            ":7: user: there is no user",
+            ":8: tcp_keepidle: the system refuses it",
+            ":9: tcp_keepintvl: the system refuses it",
+            "none.txt: can't read it",
+            ":11: warning: [pooler] min_pool_size 50 is more than the pool size 25",
+            ":13: cannot listen on 192.0.2.1:2 for metrics",
+            ":16: port: ",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_by_itself_is_not_looked_at() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        let text = "[pooler]\nlisten_addr = \"192.0.2.1\"\nlisten_port = 0\nlogfile = 1\nuser = 2\n\
+                    unix_socket_dir = 3\n[metrics]\nlisten = \"192.0.2.1\"\n";
+        fs::write(&path, text).expect("written");
+        let (text, _) = report(&path);
+        assert!(text.ends_with("5 mistakes\n") && !text.contains("cannot"), "{text}");
     }
 
     /// A key, and a certificate for it that ends at the beginning of this year.

@@ -18,6 +18,14 @@ fn pair() -> (String, String) {
     (made.signing_key.serialize_pem(), made.cert.pem())
 }
 
+/// A reload, or all that is wrong with it.
+fn reload(path: &Path, running: &Config) -> Result<Reloaded, Vec<Complaint>> {
+    let reloaded = super::reload(path, running)?;
+    let Loaded { refused, mistakes, .. } = &reloaded.loaded;
+    let wrong: Vec<_> = refused.iter().chain(mistakes).cloned().collect();
+    if wrong.is_empty() { Ok(reloaded) } else { Err(wrong) }
+}
+
 const BASE: &str = "[pooler]\nauth_file = 'users.txt'\n[databases.app]\nhost = 'h'\n";
 
 #[test]
@@ -80,10 +88,13 @@ fn a_reload_tells_what_changed_and_a_wrong_one_changes_nothing() {
         ..Changes::default()
     };
     assert_eq!(reloaded.changes, expected);
-    assert_eq!(reloaded.config.pooler.listen_port, 6432);
+    assert_eq!(reloaded.loaded.config.pooler.listen_port, 6432);
 
     fs::write(&path, "[pooler]\nlisten_prt = 1\n").expect("written");
     assert_eq!(reload(&path, &running).expect_err("an unknown setting").len(), 1);
+    fs::write(&path, "[pooler]\nlisten_prt = 1\nauth_file = 'users.txt'\n").expect("written");
+    fs::write(dir.path().join("users.txt"), "a\n").expect("written");
+    assert_eq!(reload(&path, &running).expect_err("an unknown setting and a broken line").len(), 2);
 }
 
 #[test]

@@ -45,6 +45,29 @@ async fn a_broken_file_changes_nothing_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_the_machine_refuses_is_told_at_once_with_its_place() {
+    let database = Database::create("reload_machine");
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let wrong = config.clone().set("logfile", "\"/nowhere/log\"").set("tcp_keepidle", "40000");
+    pooler.reconfigure(&wrong.set("tcp_keepintvl", "40000").set("auth_file", "\"none.txt\"").set("query_timeout", "7"));
+    let error = console.batch_execute("RELOAD").await.expect_err("four mistakes");
+    let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default().to_owned();
+    for words in [
+        "cannot open logfile \"/nowhere/log\": No such file",
+        "tcp_keepidle: the system refuses it",
+        "tcp_keepintvl: the system refuses it",
+    ] {
+        let told = |line: &str| line.contains("pooler.toml:") && line.contains(words);
+        assert!(detail.lines().any(told), "{words} in {detail}");
+    }
+    assert!(detail.contains("none.txt: can't read it"), "{detail}");
+    assert_eq!(show(&console, "CONFIG", "key", "query_timeout").await["value"], "0");
+    reload(&pooler, &console, &config).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unchanged_file_closes_nothing() {
     let database = Database::create("reload_same");
     let config = PoolerConfig::new().database("app", &database).set("default_pool_size", "3");
