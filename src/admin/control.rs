@@ -39,7 +39,8 @@ pub trait Control: Send + Sync + 'static {
     fn settings(&self) -> Vec<ShownSetting>;
     /// Whether everything is paused.
     fn is_paused(&self) -> bool;
-    /// What a load balancer asks.
+    /// What a load balancer asks. Of databases that can't be reached it has the next login tried, as soon as one may be:
+    /// who follows the answer sends no client that would.
     fn health(&self) -> Health;
 
     /// Shuts the gate now. What is returned ends when no server is in use any more, or when someone resumes.

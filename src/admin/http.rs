@@ -2,7 +2,8 @@
 //!
 //! It is open to whoever reaches the port, so it costs bounded memory and time: so many connections at once, one
 //! request each, and a few seconds for all of it. Who comes when all places are taken gets that of whoever has been
-//! there for longest without a whole request: those who say nothing keep nobody out. No request has an effect.
+//! there for longest without a whole request: those who say nothing keep nobody out. No request has an effect, but that
+//! logins to a server that can't be reached are tried on, no sooner than clients could have them tried.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

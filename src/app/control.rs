@@ -166,16 +166,17 @@ impl Control for Hands {
 
     fn health(&self) -> Health {
         let known = self.context.pools.reachability();
+        let draining = self.context.draining.load(Ordering::Relaxed);
+        for (name, _) in known.iter().filter(|(_, reachable)| !**reachable && !draining) {
+            self.context.pools.ask_probes(name);
+        }
         let config = self.config();
         let reach = |name: &Arc<str>| match known.get(name) {
             None => Reachability::Unknown,
             Some(true) => Reachability::Reachable,
             Some(false) => Reachability::Unreachable,
         };
-        Health {
-            draining: self.context.draining.load(Ordering::Relaxed),
-            databases: config.databases.keys().map(|name| (name.clone(), reach(name))).collect(),
-        }
+        Health { draining, databases: config.databases.keys().map(|name| (name.clone(), reach(name))).collect() }
     }
 
     fn pause(&self, database: Option<&str>) -> Result<Later<()>, CommandError> {

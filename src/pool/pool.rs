@@ -250,6 +250,15 @@ impl Pool {
         if inner.state.is_failing() { Some(false) } else { inner.welcome.as_ref().map(|_| true) }
     }
 
+    /// If the last login failed, tries another as soon as one may be tried.
+    pub fn ask_probe(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        if inner.state.is_failing() {
+            inner.state.ask_probe();
+            self.settle(inner, Deeds::new(), now());
+        }
+    }
+
     /// How many clients are in the pool.
     pub fn clients(&self) -> u32 {
         self.clients.load(Ordering::Relaxed)

@@ -146,7 +146,8 @@ pub struct PoolState<S, W> {
     hosts: u32,
     /// The database has a forced user, or the pool a client: `min_pool_size` holds.
     wanted: bool,
-    /// A client was refused because logins fail: try one, so that the next client may have more luck.
+    /// A client was refused because logins fail, or somebody else asks after them: try one, so that the next client may
+    /// have more luck.
     probe_asked: bool,
     /// Servers to close when they are given back, because other pools starve.
     yields: u32,
@@ -237,6 +238,7 @@ impl<S, W> PoolState<S, W> {
         let Some(generation) = self.places.logged_in(slot, now) else { return };
         if generation == self.generation {
             self.health.succeeded();
+            self.probe_asked = false;
         }
         match self.misfit(generation) {
             Some(reason) => self.close(slot, server, reason, now, out),

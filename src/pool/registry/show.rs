@@ -63,6 +63,11 @@ impl Pools {
         known
     }
 
+    /// Has the pools of a database whose last login failed try another, each as soon as it may.
+    pub fn ask_probes(&self, database: &str) {
+        self.registry.of(Some(database)).iter().for_each(|pool| pool.ask_probe());
+    }
+
     /// Connections by user, as servers know it.
     pub fn users(&self) -> BTreeMap<Arc<str>, UserStatus> {
         let mut users: BTreeMap<Arc<str>, UserStatus> = BTreeMap::new();

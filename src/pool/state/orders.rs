@@ -53,6 +53,11 @@ impl<S, W> PoolState<S, W> {
         self.health.probe_now(now);
     }
 
+    /// Somebody wants to know whether logins succeed again: the next is tried as soon as it may be.
+    pub fn ask_probe(&mut self) {
+        self.probe_asked |= self.is_failing();
+    }
+
     /// KILL: who waits is refused, all servers are obsolete.
     pub fn kill(&mut self, now: Instant, out: &mut Actions<S, W>) {
         self.refuse_all(&AcquireError::Killed, out);

@@ -31,7 +31,7 @@ impl<S, W> PoolState<S, W> {
         let total = counts.total();
         let for_waiters = self.unprovided(now).min(self.room(total, now));
         let to_minimum = upkeep::missing(total, &self.settings, self.wanted);
-        let probe = u32::from(self.probe_asked && total == 0);
+        let probe = u32::from(self.probe_asked && total < self.settings.pool_size.max(1));
         let allowed = self.health.logins_at_once(now).saturating_sub(counts.login);
         let logins = for_waiters.max(to_minimum).max(probe).min(allowed);
         (logins > 0).then(|| Wants {

@@ -257,6 +257,39 @@ fn a_new_client_of_a_failing_pool_fails_fast_and_makes_it_try_again() {
 }
 
 #[test]
+fn who_asks_after_a_failing_pool_makes_it_try_again_when_it_may() {
+    let mut pool = Pool::new(|_| ());
+    pool.on(|state, _, _| state.ask_probe());
+    assert_eq!(pool.logins().len(), 0, "nobody has tried, so nothing failed");
+    pool.came(1);
+    let login = pool.logins()[0];
+    pool.on(|state, now, out| state.failed(login, &refusal(false), now, out));
+    assert_eq!(pool.until_wake(), None, "nobody asks");
+    pool.on(|state, _, _| state.ask_probe());
+    assert_eq!((pool.logins().len(), pool.until_wake()), (0, Some(Duration::from_millis(50))));
+    pool.pass(Duration::from_millis(50));
+    let probe = pool.logins();
+    pool.on(|state, _, _| state.ask_probe());
+    assert_eq!((probe.len(), pool.logins().len()), (1, 0));
+    assert_eq!(pool.opened(probe[0]), "");
+    assert_eq!((pool.state.is_failing(), pool.logins().len()), (false, 0), "one was enough");
+}
+
+#[test]
+fn a_failing_pool_that_has_servers_tries_again_beside_them() {
+    let mut pool = Pool::new(|_| ()).with_idle(1);
+    assert!(pool.take().is_some());
+    pool.came(2);
+    let login = pool.logins()[0];
+    pool.on(|state, now, out| state.failed(login, &refusal(true), now, out));
+    assert_eq!(pool.returned(Slot::of(0), 1), "1→2");
+    pool.pass(SECOND);
+    assert_eq!((pool.state.is_failing(), pool.logins().len()), (true, 0));
+    pool.on(|state, _, _| state.ask_probe());
+    assert_eq!(pool.logins().len(), 1);
+}
+
+#[test]
 fn a_failure_of_long_ago_refuses_nobody() {
     let mut pool = Pool::new(|_| ());
     pool.came(1);

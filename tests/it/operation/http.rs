@@ -8,6 +8,7 @@ use pglifeguard::app::demo::PortClaim;
 use rustix::process::Signal;
 
 use super::pool;
+use crate::support::peers::Line;
 use crate::support::raw::{Raw, message};
 use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
@@ -111,4 +112,29 @@ async fn health_turns_bad_when_the_pooler_drains() {
     eventually("health to turn bad", async || get(port.number(), "/health").0.contains("503")).await;
     drop(client);
     assert!(pooler.wait().success());
+}
+
+/// A load balancer that follows `/health` sends no clients until it is good again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_turns_good_again_without_a_client() {
+    let database = Database::create("health_again");
+    let mut line = Line::to(database.port());
+    let port = PortClaim::anywhere().expect("a free port");
+    let section = format!("host = \"127.0.0.1\"\nport = {}\ndbname = \"{}\"\n", line.port(), database.name);
+    let metrics = format!("listen = \"127.0.0.1:{}\"\n", port.number());
+    let config = PoolerConfig::new().section("databases.app", &section).section("metrics", &metrics);
+    let pooler = config.set("server_login_retry", "1").set("query_wait_timeout", "1").start();
+    let health = || get(port.number(), "/health").0;
+    assert_eq!(Session::connect(&pooler.app_dsn("app")).await.value("SELECT 1").await, "1");
+    line.cut();
+    eventually("health to turn bad", async || {
+        if let Ok(client) = Session::try_connect(&pooler.app_dsn("app")).await {
+            // It is answered, in words that do not matter here, so nobody waits when the line is there again.
+            drop(client.try_rows("SELECT 1").await);
+        }
+        health().contains("503")
+    })
+    .await;
+    line.mend();
+    eventually("health to turn good", async || health().contains("200")).await;
 }
