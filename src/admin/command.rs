@@ -235,7 +235,7 @@ impl Command {
             "wait_close" => Self::WaitClose(argument),
             "disable" => Self::Disable(argument),
             "enable" => Self::Enable(argument),
-            "kill_client" => Self::KillClient(argument.and_then(|id| id.trim().parse().ok()).map(ClientId)),
+            "kill_client" => Self::KillClient(argument.as_deref().and_then(client_id)),
             "reload" if argument.is_none() => Self::Reload,
             "shutdown" => Self::Shutdown(stop_mode(argument.as_deref())?),
             _ => return None,
@@ -295,6 +295,14 @@ impl Command {
 
 fn is_parameter(name: &str) -> bool {
     PARAMETERS.iter().any(|parameter| parameter.column[0].name.eq_ignore_ascii_case(name))
+}
+
+/// A client's number: as `id` has it, or as `ptr` and `link` do, `0x` and hexadecimal digits.
+fn client_id(text: &str) -> Option<ClientId> {
+    let text = text.trim();
+    let (digits, base) = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
+    let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u64::from_str_radix(digits, base).ok()).flatten().map(ClientId)
 }
 
 fn stop_mode(argument: Option<&str>) -> Option<StopMode> {
