@@ -103,6 +103,7 @@ async fn serve(
         Initial::Cancel(key) => {
             // It takes no client's place while it waits.
             drop(counted);
+            events::cancel_connected();
             cancel::requested(&context.registry, &key, config.pooler.cancel_wait_timeout).await;
             return Ok(Accepted::Done);
         }
@@ -157,10 +158,18 @@ fn admit(
     let clients = context.clients.total();
     if clients > config.pooler.max_client_conn {
         let reply = ErrorReply::fatal(SqlState::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)")
-            .hint(format!("{} clients are connected, which is the limit that max_client_conn sets.", clients - 1));
+            .hint(full_hint(config.pooler.max_client_conn, context.registry.members(), clients));
         return Err(Refused::with(LoginRefusal::MaxClientConn, reply));
     }
     Ok(())
+}
+
+/// Who takes the places. Connections count from their first byte on, and until who is refused has read so.
+fn full_hint(limit: u32, logged_in: usize, connected: u32) -> String {
+    let others = (connected as usize).saturating_sub(logged_in).max(1);
+    format!(
+        "max_client_conn is {limit}. Clients logged in: {logged_in}; connections not logged in, this one included: {others}."
+    )
 }
 
 /// Whether it is a process of our own user, on the Unix socket, who calls itself as the console does: it could read

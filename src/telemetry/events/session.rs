@@ -39,6 +39,7 @@ pub fn login_succeeded(database: &str, user: &str, tls: bool, client: &dyn Displ
 /// A login was refused. `wants` is the user and the database, where the client came to say so.
 pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, client: &dyn Display) {
     count_by(LOGIN_REFUSALS, "reason", reason.as_str());
+    count_by(CLIENT_DISCONNECTIONS, "reason", CloseReason::LoginRefused.as_str());
     if reason == LoginRefusal::ClientLeft && wants.is_none() {
         // Somebody looked whether the port is open: load balancers do that all the time.
         debug!(target: CONNECTIONS, %client, "client left without a word");
@@ -46,6 +47,11 @@ pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, client: 
     }
     let (user, db) = wants.unwrap_or(("(nouser)", "(nodb)"));
     info!(target: CONNECTIONS, reason = reason.as_str(), db, user, %client, "login refused");
+}
+
+/// A connection brought a cancel request, and nothing else.
+pub fn cancel_connected() {
+    count_by(CLIENT_DISCONNECTIONS, "reason", CloseReason::CancelRequest.as_str());
 }
 
 /// The connection of a client that had logged in ended, `age` after it was accepted.
@@ -102,6 +108,7 @@ mod tests {
             describe_all();
             login_succeeded("app", "alice", true, &"unix(1)");
             login_refused(LoginRefusal::Authentication, Some(("alice", "app")), &"unix(1)");
+            cancel_connected();
             error_sent(&"C-0x1", *b"08P01", "broken");
             error_sent(&"C-0x1", [0xff; 5], "broken");
             client_closed(&"C-0x1", CloseReason::ClientLeft, Duration::from_secs(3));
@@ -116,6 +123,8 @@ mod tests {
             "pglifeguard_errors_sent_total{class=\"08\"} 1",
             "pglifeguard_errors_sent_total{class=\"other\"} 1",
             "pglifeguard_client_disconnections_total{reason=\"client_left\"} 1",
+            "pglifeguard_client_disconnections_total{reason=\"login_refused\"} 1",
+            "pglifeguard_client_disconnections_total{reason=\"cancel_request\"} 1",
             "pglifeguard_client_connections_total 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

@@ -108,8 +108,12 @@ async fn a_full_pooler_refuses_clients_but_not_the_console() {
     let database = Database::create("full");
     let pooler = PoolerConfig::new().database("app", &database).set("max_client_conn", "2").start();
     let clients = [Session::connect(&pooler.app_dsn("app")).await, Session::connect(&pooler.app_dsn("app")).await];
-    let refused = Session::refusal(Session::try_connect(&pooler.app_dsn("app")).await);
-    assert_eq!(refused, ("53300".to_owned(), "no more connections allowed (max_client_conn)".to_owned()));
+    let error = Session::try_connect(&pooler.app_dsn("app")).await.expect_err("it is full");
+    let error = error.as_db_error().expect("the pooler's own");
+    let refused = (error.code().code(), error.message());
+    assert_eq!(refused, ("53300", "no more connections allowed (max_client_conn)"));
+    let hint = "max_client_conn is 2. Clients logged in: 2; connections not logged in, this one included: 1.";
+    assert_eq!(error.hint(), Some(hint));
     let console = Session::connect(&pooler.console_dsn()).await;
     assert_eq!(number(&show(&console, "LISTS", "list", "used_clients").await, "items"), 3);
     drop((clients, console));
