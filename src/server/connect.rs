@@ -172,9 +172,11 @@ async fn secured(
         Err(EncryptError::Foreign) => {
             Err(LoginFailure::Protocol("its answer to SSLRequest is none of PostgreSQL's").into())
         }
-        Err(error @ (EncryptError::Failed | EncryptError::Injected)) => {
-            Err(failed("connect failed", error.to_string()).into())
+        // It speaks first, as SSH does, or somebody speaks in its place: not what PostgreSQL does either way.
+        Err(EncryptError::Injected) => {
+            Err(LoginFailure::Protocol("received unencrypted data after SSL response").into())
         }
+        Err(error @ EncryptError::Failed) => Err(failed("connect failed", error.to_string()).into()),
     }
 }
 

@@ -180,7 +180,8 @@ async fn an_answer_to_the_tls_request_is_one_byte_and_nothing_behind_it() {
         (&b"N"[..], "server refused SSL", "the server has no TLS, which server_tls_sslmode demands"),
         (b"E\0\0\0\x10SFATAL\0\0", "connect failed", "answered SSLRequest with an error"),
         (b"HTTP/1.1 400 Bad Request", "unknown pkt from server", "none of PostgreSQL's"),
-        (b"Sand an injected answer", "connect failed", "received unencrypted data after SSL response"),
+        (b"Sand an injected answer", "unknown pkt from server", "received unencrypted data after SSL response"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "unknown pkt from server", "received unencrypted data after SSL response"),
     ] {
         let (result, received) = connect_to(vec![asked(answer, vec![Play::Stay])], SslMode::Require, None, drop).await;
         let failure = result.expect_err("refused");
