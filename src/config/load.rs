@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::complaint::{Complaint, Lines};
 use super::diff::{Changes, changes};
+use super::doubts;
 use super::model::Config;
 use super::resolve::{Outside, Resolved, resolve_despite};
 use super::settings::section::Places;
@@ -117,6 +118,10 @@ fn read_all(path: &Path, running: Option<&Config>) -> Result<(Loaded, Vec<&'stat
     let Resolved { mut config, mut warnings, needs_restart, places } = resolved;
     config.userlist = Arc::new(users);
     warnings.extend(remarks.doubts);
+    // Of a list that could not be read, everybody would be missing.
+    if remarks.mistakes.is_empty() && config.pooler.auth_file.is_some() {
+        warnings.extend(doubts::of_users(&config, &file, &places));
+    }
     let loaded = Loaded { config, warnings, mistakes: remarks.mistakes, refused, places, reads };
     Ok((loaded, needs_restart))
 }

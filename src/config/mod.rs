@@ -4,6 +4,7 @@
 pub mod complaint;
 pub mod diff;
 pub mod docs;
+mod doubts;
 mod load;
 pub mod model;
 pub mod resolve;

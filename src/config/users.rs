@@ -108,7 +108,10 @@ impl Userlist {
             match Entry::read(line) {
                 Ok(None) => {}
                 Ok(Some(_)) if !remarks.mistakes.is_empty() => {}
-                Ok(Some(entry)) => remarks.doubts.extend(list.add(entry).map(complain)),
+                Ok(Some(entry)) => {
+                    let doubt = list.add(entry).filter(|_| remarks.doubts.len() < DOUBTS_MAX);
+                    remarks.doubts.extend(doubt.map(complain));
+                }
                 Err(why) if remarks.mistakes.is_empty() => {
                     let text = format!("{why}; this line and what follows it is not read");
                     remarks.mistakes.push(complain(text));
@@ -123,17 +126,20 @@ impl Userlist {
         (list, remarks)
     }
 
-    /// Adds a user, in place of an earlier one of that name. Returns what should be known about the secret.
+    /// Adds a user, in place of an earlier one of that name. Returns what should be known about the line.
     fn add(&mut self, entry: Entry) -> Option<String> {
         let secret = StoredSecret::of(entry.secret.expose());
         let doubtful = matches!(secret, StoredSecret::Plain(_)) && entry.secret.expose().starts_with(b"SCRAM-SHA-256$");
-        let remark = doubtful.then(|| {
+        let mut remark = doubtful.then(|| {
             format!(
                 "the secret of {:?} is no SCRAM-SHA-256 secret, though it begins like one: it is taken as a password",
                 entry.user
             )
         });
-        self.users.insert(entry.user.into(), secret);
+        let again = format!("{:?} is in it already: this line counts, the earlier one does not", entry.user);
+        if self.users.insert(entry.user.into(), secret).is_some() {
+            remark.get_or_insert(again);
+        }
         remark
     }
 }
@@ -186,6 +192,9 @@ fn quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 /// Of a file that is no user list at all, more would not help.
 const MISTAKES_MAX: usize = 20;
+
+/// As many lines that are doubtful are told.
+const DOUBTS_MAX: usize = 20;
 
 const EXPECTED: &str = "broken user list: expected \"user\" \"secret\"";
 

@@ -259,6 +259,26 @@ mod tests {
     }
 
     #[test]
+    fn users_who_can_never_log_in_are_warned_of() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        fs::write(&path, "[pooler]\nauth_file = \"users.txt\"\nadmin_users = \"boss\"\n").expect("written");
+        fs::write(dir.path().join("users.txt"), format!("\"old\" \"md5{}\"\n", "0".repeat(32))).expect("written");
+        let (text, ok) = report(&path);
+        assert!(ok, "{text}");
+        for part in [
+            "pooler.toml:2: warning: auth_type is scram-sha-256",
+            "\"old\" can't log in\n",
+            "pooler.toml:3: warning: admin_users: \"boss\" can't log in: not in auth_file\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        fs::remove_file(dir.path().join("users.txt")).expect("removed");
+        let (text, _) = report(&path);
+        assert!(!text.contains("boss"), "all are missing: {text}");
+    }
+
+    #[test]
     fn every_broken_line_of_the_user_list_is_told() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("pooler.toml");

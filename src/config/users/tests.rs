@@ -95,3 +95,10 @@ proptest! {
         parse(&bytes);
     }
 }
+
+#[test]
+fn a_user_who_is_there_twice_is_told_up_to_a_number() {
+    let (_, doubts) = parse(b"\"a\" \"1\"\n\"b\" \"1\"\n\"a\" \"2\"\n");
+    assert_eq!(doubts, ["users.txt:3: \"a\" is in it already: this line counts, the earlier one does not"]);
+    assert_eq!(parse("\"a\" \"1\"\n".repeat(1000).as_bytes()).1.len(), DOUBTS_MAX);
+}
