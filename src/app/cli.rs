@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
@@ -46,7 +47,14 @@ fn version() -> &'static str {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| match error.kind() {
+        // The first line is that of SHOW VERSION, as with PgBouncer; clap would begin it with our name.
+        ErrorKind::DisplayVersion => {
+            print(&format!("{}\n", version()));
+            std::process::exit(0);
+        }
+        _ => error.exit(),
+    });
     let done = match args.command {
         None => serve(&args.config),
         Some(Command::Check { config }) => {

@@ -1,6 +1,7 @@
 //! What the console shows: the columns that tools read, and figures that are true.
 
 use std::cell::Cell;
+use std::process::Command;
 
 use futures_util::future::join_all;
 
@@ -77,7 +78,12 @@ async fn every_show_has_pgbouncers_columns() {
     let expected = "databases users peers pools peer_pools free_clients used_clients login_clients free_servers \
         used_servers dns_names dns_zones dns_queries dns_pending";
     assert_eq!(lists.join(" "), expected);
-    assert!(console.value("SHOW VERSION").await.starts_with("PgBouncer 1.25.2"));
+    let version = console.value("SHOW VERSION").await;
+    assert!(version.starts_with("PgBouncer 1.25.2"));
+    for flag in ["--version", "-V"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_pglifeguard")).arg(flag).output().expect("it has been built");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{version}\n"), "{flag}");
+    }
     console.batch_execute("SHOW HELP").await.expect("help");
     assert_eq!(console.notices(), ["Console usage"]);
 }
