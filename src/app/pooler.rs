@@ -1,8 +1,5 @@
 //! A running pooler: what it is made of, how it starts, how it ends.
 
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,15 +15,15 @@ use super::accept::take_clients;
 use super::control::Hands;
 use super::dial::{Dialer, PoolDialer, canceller};
 use super::signals::Signals;
-use super::startup;
+use super::startup::{self, StartError, no_metrics};
 use crate::admin::act::{AdminContext, keep_averages};
 use crate::admin::http;
 use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::net::Connector;
 use crate::net::dns::{Dns, DnsTtl};
-use crate::net::listen::{ListenError, Listener, UnixOptions};
-use crate::net::tls::{TlsError, TlsSlot};
+use crate::net::listen::{Listener, UnixOptions};
+use crate::net::tls::TlsSlot;
 use crate::pool::Pools;
 use crate::session::context::{Clients, Context, Interner, Verifiers, prepare_verifiers};
 use crate::session::registry::{Order, Registry};
@@ -48,35 +45,6 @@ pub struct Pooler {
     pub context: Arc<Context>,
     /// What consoles share.
     pub admin: Arc<AdminContext>,
-}
-
-/// Why the pooler did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A socket.
-    #[error("{0}")]
-    Listen(#[from] ListenError),
-    /// Certificates or keys.
-    #[error("{0}")]
-    Tls(#[from] TlsError),
-    /// The kernel, for something else.
-    #[error("{doing}: {cause}")]
-    Io {
-        /// What was tried.
-        doing: String,
-        /// What it said.
-        cause: io::Error,
-    },
-    /// No source of random numbers: no key would be safe.
-    #[error("no random numbers to be had")]
-    Random,
-}
-
-impl StartError {
-    pub(super) fn io(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
-        let doing = doing.to_string();
-        move |cause| Self::Io { doing, cause }
-    }
 }
 
 /// What is already there when the pooler starts.
@@ -140,11 +108,6 @@ pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
     tasks.shutdown().await;
     events::stopped(started_at.elapsed());
     Ok(())
-}
-
-/// There is no `/metrics` at `address`.
-pub(super) fn no_metrics(address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
-    StartError::io(format!("cannot listen on {address} for metrics"))
 }
 
 async fn listeners(config: &Config) -> Result<(Vec<Arc<Listener>>, Option<Arc<Listener>>), StartError> {

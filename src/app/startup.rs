@@ -1,7 +1,9 @@
-//! What a process does once: file-descriptor limit, pid file, leaving root behind.
+//! What a process does once: file-descriptor limit, pid file, leaving root behind. And why it did not start.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,10 +12,45 @@ use rustix::fs::Uid;
 use rustix::process::{Gid, geteuid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
-use super::pooler::StartError;
 use crate::config::model::Config;
 use crate::net::limits::raise_open_files;
+use crate::net::listen::ListenError;
+use crate::net::tls::TlsError;
 use crate::telemetry::events::process as events;
+
+/// Why the pooler did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// Certificates or keys.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// The kernel, for something else.
+    #[error("{doing}: {cause}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What it said.
+        cause: io::Error,
+    },
+    /// No source of random numbers: no key would be safe.
+    #[error("no random numbers to be had")]
+    Random,
+}
+
+impl StartError {
+    pub(super) fn io(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.to_string();
+        move |cause| Self::Io { doing, cause }
+    }
+}
+
+/// There is no `/metrics` at `address`.
+pub(super) fn no_metrics(address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
+    StartError::io(format!("cannot listen on {address} for metrics"))
+}
 
 /// Files that a pooler opens besides connections: listeners, log, the runtime's own.
 const OTHER_FILES: u64 = 64;

@@ -10,8 +10,7 @@ use std::thread;
 
 use rustix::process::geteuid;
 
-use super::pooler::no_metrics;
-use super::startup::{Account, PidFile};
+use super::startup::{Account, PidFile, no_metrics};
 use crate::config::{Complaint, Config, Loaded, ReadFile};
 use crate::net::access::Question;
 use crate::net::listen::{ListenError, UnixOptions, examine_tcp, examine_unix, is_only_v6};

@@ -4,10 +4,10 @@ use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_syn
 use super::machine::{Attached, Relay};
 use super::pipeline::{Effect, How, Owed, Prepares, Status};
 use super::prepared::named_in;
-use super::requests::{said, write_answer};
+use super::requests::{none_of_these_exists, said, write_answer};
 use super::steps::Steps;
 use crate::server::statements::StatementId;
-use crate::wire::error::{ErrorFields, ErrorReply, SqlState};
+use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::tag::backend;
 
@@ -338,13 +338,12 @@ impl Relay {
     fn was_dropped(&self, server: &mut Attached<'_>, id: StatementId, steps: &mut Steps) -> bool {
         server.statements.doubt();
         let names: Vec<_> = self.names.names_of(id).map(said).take(NAMES_SAID).collect();
-        let hint = "Something has dropped it on the server. It is prepared again when it is used next.";
-        let text = format!("prepared statement \"{}\" does not exist", names.join("\" or \""));
-        let error = ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text).hint(hint);
-        if !names.is_empty() {
-            steps.to_client.own(|out| error.encode(out));
+        if names.is_empty() {
+            return false;
         }
-        !names.is_empty()
+        let hint = "Something has dropped it on the server. It is prepared again when it is used next.";
+        steps.to_client.own(|out| none_of_these_exists(&names).hint(hint).encode(out));
+        true
     }
 
     /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.

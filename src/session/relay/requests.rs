@@ -370,10 +370,15 @@ pub(super) fn already_exists(name: &[u8]) -> ErrorReply {
 }
 
 pub(super) fn does_not_exist(name: &[u8]) -> ErrorReply {
-    let text: Cow<'static, str> = match name {
-        b"" => "unnamed prepared statement does not exist".into(),
-        name => format!("prepared statement \"{}\" does not exist", said(name)).into(),
-    };
+    if name.is_empty() {
+        return ErrorReply::error(SqlState::UNKNOWN_STATEMENT, "unnamed prepared statement does not exist");
+    }
+    none_of_these_exists(&[said(name)])
+}
+
+/// The same of a statement with several names, of which one was asked for.
+pub(super) fn none_of_these_exists(names: &[Cow<'_, str>]) -> ErrorReply {
+    let text = format!("prepared statement \"{}\" does not exist", names.join("\" or \""));
     ErrorReply::error(SqlState::UNKNOWN_STATEMENT, text)
 }
 
