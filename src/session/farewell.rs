@@ -20,6 +20,8 @@ use crate::pool::CloseReason;
 
 /// One read takes at most this much, in bytes.
 const READ: usize = 64 * 1024;
+/// So often a server is heard before others have their turn.
+const TURNS: u32 = 32;
 /// A cancel that came before the server had begun with the query has no effect, so another follows after this long, and
 /// others at twice the distance each time. Once something has ended, what is next in a pipeline has its turn as soon.
 const CANCEL_AGAIN: Duration = Duration::from_millis(50);
@@ -98,7 +100,7 @@ impl Farewell<'_> {
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared.register(cx.waker());
         self.obey()?;
-        loop {
+        for _ in 0..TURNS {
             self.active.drain(cx);
             self.can_write()?;
             self.steps.clear();
@@ -113,6 +115,8 @@ impl Farewell<'_> {
             self.poll_cancel(cx);
             ready!(self.poll_hear(cx))?;
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn can_write(&self) -> io::Result<()> {

@@ -36,6 +36,8 @@ const READ: usize = 256 * 1024;
 const READ_AHEAD: usize = 64 * 1024;
 /// A client that does not read its replies is not read either, beyond so many bytes of them.
 const UNREAD_MAX: usize = 64 * 1024;
+/// So often a session goes on while there is something to read; then others have their turn.
+const TURNS: u32 = 32;
 /// Boxes that a worker keeps for the next clients.
 const KEPT: usize = 64;
 
@@ -150,13 +152,15 @@ impl Pump {
         }
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.client_is_quiet = false;
-            loop {
+            for _ in 0..TURNS {
                 match self.turn(cx, scratch) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Pending,
                     Err(end) => return Poll::Ready(end),
                 }
             }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         })
     }
 
