@@ -2,7 +2,7 @@
 
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::machine::{Attached, Relay};
-use super::pipeline::{Effect, How, Owed, Prepares, Status};
+use super::pipeline::{Closed, Effect, How, Owed, Parses, Status};
 use super::prepared::named_in;
 use super::requests::{none_of_these_exists, said, write_answer};
 use super::steps::Steps;
@@ -139,7 +139,7 @@ impl Relay {
                 Ok(Take::Pass)
             }
             backend::PARSE_COMPLETE => reply(exchange, header.tag, |owed| match owed {
-                Owed::Parse { how, .. } => Some(*how),
+                Owed::Parse { how, .. } | Owed::Prepare { how, .. } => Some(*how),
                 _ => None,
             }),
             backend::BIND_COMPLETE => reply(exchange, header.tag, |owed| match owed {
@@ -193,15 +193,18 @@ impl Relay {
     fn redo(&mut self, server: &mut Attached<'_>) {
         let Attached { exchange, statements, .. } = server;
         exchange.pipeline.revise(|owed| match owed {
-            Owed::Parse { what: Prepares::Kept { id, name }, .. } => {
-                id.iter().for_each(|id| statements.insert(*id));
-                if let Some((name, statement)) = name {
+            Owed::Prepare { what: prepared, .. } => {
+                prepared.id.iter().for_each(|id| statements.insert(*id));
+                if let Some((name, statement)) = &prepared.name {
                     self.names.insert(name.clone(), statement.clone());
                 }
             }
-            Owed::Close { id, was, .. } => {
-                *id = id.filter(|id| statements.remove(*id));
-                *was = was.take().and_then(|(name, _)| self.names.remove(&name));
+            Owed::Close { what, .. } => {
+                if let Some(Closed { id, was }) = what.as_deref_mut() {
+                    *id = id.filter(|id| statements.remove(*id));
+                    *was = was.take().and_then(|(name, _)| self.names.remove(&name));
+                }
+                what.take_if(|what| what.id.is_none() && what.was.is_none());
             }
             _ => {}
         });
@@ -376,14 +379,14 @@ impl Relay {
 
     pub(super) fn take_back(&mut self, server: &mut Attached<'_>, owed: Owed) {
         match owed {
-            Owed::Parse { what: Prepares::Kept { id, name }, .. } => {
-                id.iter().for_each(|id| _ = server.statements.remove(*id));
-                if let Some((name, _)) = name {
+            Owed::Prepare { what: prepared, .. } => {
+                prepared.id.iter().for_each(|id| _ = server.statements.remove(*id));
+                if let Some((name, _)) = prepared.name {
                     self.names.remove(&name);
                 }
             }
             Owed::Bind(How::Reply) | Owed::Execute { how: How::Reply, .. } => server.exchange.portals.doubt(),
-            Owed::Parse { how, what: Prepares::AsSaid { takes_unnamed } } => {
+            Owed::Parse { how, what: Parses::AsSaid { takes_unnamed } } => {
                 // What was parsed last is what was parsed before it.
                 let exchange = &mut *server.exchange;
                 (exchange.unnamed_word, exchange.unnamed_effect, exchange.parsed) = (None, Effect::Any, Effect::Any);
@@ -393,10 +396,10 @@ impl Relay {
                     server.exchange.unnamed.forget();
                 }
             }
-            Owed::Close { id, was, .. } => {
+            Owed::Close { what: Some(closed), .. } => {
                 // A Close of ours may have been of one in doubt.
-                id.iter().for_each(|id| server.statements.insert_doubtful(*id));
-                if let Some((name, statement)) = was {
+                closed.id.iter().for_each(|id| server.statements.insert_doubtful(*id));
+                if let Some((name, statement)) = closed.was {
                     self.names.insert(name, statement);
                 }
             }
@@ -431,7 +434,7 @@ fn last_words(fields: &ErrorFields<'_>) -> Box<str> {
 fn pass_unnamed_on(exchange: &mut Exchange, taken: bool) -> bool {
     let mut later = false;
     exchange.pipeline.revise(|owed| {
-        if let Owed::Parse { what: Prepares::AsSaid { takes_unnamed }, .. } = owed {
+        if let Owed::Parse { what: Parses::AsSaid { takes_unnamed }, .. } = owed {
             *takes_unnamed |= taken && !later && exchange.has_unnamed;
             later = true;
         }
@@ -453,8 +456,7 @@ fn more_of(header: Header) -> Result<Take, FrameError> {
 }
 
 fn reply(exchange: &mut Exchange, tag: u8, how: impl FnOnce(&Owed) -> Option<How>) -> Result<Take, FrameError> {
-    let how = exchange.pipeline.front().and_then(how).ok_or(FrameError::Tag(tag))?;
-    exchange.pipeline.pop();
+    let how = exchange.pipeline.pop_if(how).ok_or(FrameError::Tag(tag))?;
     Ok(if how == How::Swallow { Take::Drop } else { Take::Pass })
 }
 
@@ -479,11 +481,15 @@ fn executed(exchange: &mut Exchange, tag: u8) -> Result<Take, FrameError> {
     }
 }
 
+#[inline]
 fn give_answers(exchange: &mut Exchange, steps: &mut Steps) {
     // The frame before it must have passed whole, or the answer would land in its middle.
-    if exchange.run.left > 0 {
-        return;
+    if exchange.pipeline.owes_answers() && exchange.run.left == 0 {
+        give_some(exchange, steps);
     }
+}
+
+fn give_some(exchange: &mut Exchange, steps: &mut Steps) {
     while let Some(owed) = exchange.pipeline.pop_answer() {
         write_answer(&owed, steps);
     }

@@ -289,6 +289,6 @@ pub(super) fn send_probe(exchange: &mut Exchange, steps: &mut Steps) {
         exchange.pipeline.push_front(Owed::Sync(How::Swallow));
     }
     steps.to_server.own(|out| write_close(StatementId(0), out));
-    exchange.pipeline.push(Owed::Close { how: How::Swallow, id: None, was: None });
+    exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
     send_sync(exchange, How::Swallow, steps);
 }

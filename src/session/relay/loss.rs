@@ -92,6 +92,7 @@ fn is_ours(owed: &Owed) -> bool {
     let swallowed = |how: &How| *how == How::Swallow;
     match owed {
         Owed::Parse { how, .. }
+        | Owed::Prepare { how, .. }
         | Owed::Close { how, .. }
         | Owed::Execute { how, .. }
         | Owed::Bind(how)

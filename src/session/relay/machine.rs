@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::alone::Alone;
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
-use super::pipeline::{Effect, How, Owed, Prepares, Status};
+use super::pipeline::{Effect, How, Owed, Parses, Status};
 use super::prepared::{Guarded, Kept, Names, put_frame};
 use super::settings::{differences, write_set};
 use super::steps::Steps;
@@ -292,7 +292,7 @@ impl Relay {
         let swallow = |owed: Owed, exchange: &mut Exchange| exchange.pipeline.push(owed);
         let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
             steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
-            swallow(Owed::Close { how: How::Swallow, id: None, was: None }, exchange);
+            swallow(Owed::Close { how: How::Swallow, what: None }, exchange);
         };
         // The unnamed statement is the client's where the server is.
         let name: &[u8] = if self.own_names { b"" } else { SETTING };
@@ -301,7 +301,7 @@ impl Relay {
                 close(&[b"S", SETTING].concat(), exchange, steps);
             }
             steps.to_server.own(|out| write_set(name, &change.name, &change.wanted, out));
-            swallow(Owed::Parse { how: How::Swallow, what: Prepares::Setting }, exchange);
+            swallow(Owed::Parse { how: How::Swallow, what: Parses::Setting }, exchange);
             swallow(Owed::Bind(How::Swallow), exchange);
             swallow(Owed::Execute { how: How::Swallow, effect: Effect::Plain }, exchange);
         }

@@ -5,6 +5,7 @@ mod alone;
 pub mod backend;
 pub mod ending;
 pub mod exchange;
+mod kinds;
 pub mod leave;
 pub mod loss;
 pub mod machine;

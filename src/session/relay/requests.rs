@@ -10,7 +10,7 @@ use super::Stop;
 use super::exchange::Exchange;
 use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
-use super::pipeline::{How, Name, Owed, Prepares, Status};
+use super::pipeline::{Closed, How, Name, Owed, Parses, Prepared, Status};
 use super::prepared::{LASTING_MAX, Statement, put_frame, server_name, write_close};
 use super::steps::Steps;
 use super::words::first_word;
@@ -62,7 +62,7 @@ impl Relay {
             exchange.unnamed.made((have.len() == header.total).then_some(&have[front..]));
             self.unnamed.forget();
         }
-        exchange.pipeline.push(Owed::Parse { how: How::Reply, what: Prepares::AsSaid { takes_unnamed } });
+        exchange.pipeline.push(Owed::Parse { how: How::Reply, what: Parses::AsSaid { takes_unnamed } });
         Ok(Take::Forward)
     }
 
@@ -104,7 +104,8 @@ impl Relay {
         self.names.insert(Arc::clone(&name), Arc::clone(&statement));
         let name = Some((name, Arc::clone(&statement)));
         if there && !failed {
-            answer(exchange, Owed::Parse { how: How::Answer, what: Prepares::Kept { id: None, name } }, steps);
+            let what = Box::new(Prepared { id: None, name });
+            answer(exchange, Owed::Prepare { how: How::Answer, what }, steps);
         } else {
             prepare(server, &statement, How::Reply, name, steps);
         }
@@ -226,14 +227,15 @@ impl Relay {
                 self.unnamed.forget();
             }
             exchange.asks(|_| true);
-            exchange.pipeline.push(Owed::Close { how: How::Reply, id: None, was: None });
+            exchange.pipeline.push(Owed::Close { how: How::Reply, what: None });
             return Ok(Take::Forward);
         }
         if statements_unsure(exchange, steps) {
             return Ok(HOLD);
         }
         let was = self.names.remove(name);
-        answer(exchange, Owed::Close { how: How::Answer, id: None, was }, steps);
+        let what = was.map(|was| Box::new(Closed { id: None, was: Some(was) }));
+        answer(exchange, Owed::Close { how: How::Answer, what }, steps);
         Ok(Take::Drop)
     }
 
@@ -284,7 +286,7 @@ impl Relay {
             exchange.counts.server_parses += 1;
             exchange.has_unnamed = true;
             exchange.unnamed.recalled(definition);
-            exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Prepares::AsSaid { takes_unnamed: true } });
+            exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Parses::AsSaid { takes_unnamed: true } });
             return None;
         }
         poison(server.exchange, self.unnamed.missing(), steps);
@@ -310,7 +312,8 @@ fn prepare(
 ) {
     let mut close = |id, exchange: &mut Exchange| {
         steps.to_server.own(|out| write_close(id, out));
-        exchange.pipeline.push(Owed::Close { how: How::Swallow, id: Some(id), was: None });
+        let what = Some(Box::new(Closed { id: Some(id), was: None }));
+        exchange.pipeline.push(Owed::Close { how: How::Swallow, what });
     };
     // In a failed transaction the server is asked even if it has it: the refusal is to be its own.
     if server.statements.remove(statement.id) {
@@ -322,8 +325,8 @@ fn prepare(
     }
     steps.to_server.own(|out| statement.write_parse(out));
     server.exchange.counts.server_parses += 1;
-    let what = Prepares::Kept { id: Some(statement.id), name };
-    server.exchange.pipeline.push(Owed::Parse { how, what });
+    let what = Box::new(Prepared { id: Some(statement.id), name });
+    server.exchange.pipeline.push(Owed::Prepare { how, what });
 }
 
 /// Whether names of statements have to wait for what becomes of those before them.
@@ -358,7 +361,7 @@ fn answer(exchange: &mut Exchange, owed: Owed, steps: &mut Steps) {
 
 pub(super) fn write_answer(owed: &Owed, steps: &mut Steps) {
     match owed {
-        Owed::Parse { .. } => put_empty(backend::PARSE_COMPLETE, steps),
+        Owed::Parse { .. } | Owed::Prepare { .. } => put_empty(backend::PARSE_COMPLETE, steps),
         Owed::Close { .. } => put_empty(backend::CLOSE_COMPLETE, steps),
         _ => {}
     }
