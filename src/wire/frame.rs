@@ -96,7 +96,8 @@ pub fn header(buf: &[u8], max: usize) -> Result<Option<Header>, FrameError> {
 /// A NUL-terminated string at the front of `buf`, and how many bytes it took with its terminator.
 #[inline]
 pub fn c_string(buf: &[u8]) -> Option<(&[u8], usize)> {
-    let end = memchr::memchr(0, buf)?;
+    // Most names are empty.
+    let end = if buf.first() == Some(&0) { 0 } else { memchr::memchr(0, buf)? };
     Some((&buf[..end], end + 1))
 }
 
@@ -149,6 +150,7 @@ pub fn parse_head(have: &[u8], total: usize) -> Result<Head<(&[u8], usize)>, Fra
 /// The frame has another form.
 pub fn target(frame: &[u8]) -> Result<(u8, &[u8]), FrameError> {
     match &frame[HEADER..] {
+        [kind @ (b'S' | b'P'), 0] => Ok((*kind, b"")),
         [kind @ (b'S' | b'P'), name @ .., 0] if memchr::memchr(0, name).is_none() => Ok((*kind, name)),
         _ => Err(FrameError::Body(frame[0])),
     }

@@ -114,6 +114,7 @@ impl Active {
     }
 
     /// Writes what the relay wants written. That the server has hung up shows when reading.
+    #[inline]
     pub fn write(&mut self, cx: &mut Context<'_>, out: &Out, input: &[u8]) {
         if !self.work.unwritable {
             let written = write_out(&mut self.lease.stream, cx, out, input, &mut self.work.to_server);
@@ -129,7 +130,7 @@ impl Active {
 
     /// Whether the server may go to someone else.
     pub fn settled(&self) -> bool {
-        !self.work.unwritable && self.work.exchange.settled() && self.work.held.is_empty() && !self.wants_write()
+        self.work.exchange.settled() && !self.work.unwritable && self.work.held.is_empty() && !self.wants_write()
     }
 }
 
@@ -137,6 +138,7 @@ impl Active {
 ///
 /// # Errors
 /// The socket's.
+#[inline]
 pub fn write_out(
     stream: &mut Stream,
     cx: &mut Context<'_>,
@@ -144,9 +146,16 @@ pub fn write_out(
     input: &[u8],
     pending: &mut BytesMut,
 ) -> io::Result<()> {
-    if out.is_empty() {
-        return Ok(());
-    }
+    if out.is_empty() { Ok(()) } else { write_some(stream, cx, out, input, pending) }
+}
+
+fn write_some(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    out: &Out,
+    input: &[u8],
+    pending: &mut BytesMut,
+) -> io::Result<()> {
     if !pending.is_empty() {
         out.slices(input).for_each(|slice| pending.extend_from_slice(slice));
         return drain(stream, cx, pending);

@@ -64,20 +64,9 @@ impl Relay {
         steps: &mut Steps,
     ) -> Result<Heard, FrameError> {
         let mut heard = Heard::default();
-        let mut at = 0;
-        loop {
-            let taken = server.exchange.run.take(input.len() - at);
-            if server.exchange.run.forward {
-                steps.to_client.pass(at..at + taken);
-            }
-            at += taken;
+        let mut at = if server.exchange.run.left > 0 { go_on(server.exchange, input, steps) } else { 0 };
+        while server.exchange.run.left == 0 {
             heard.consumed = at;
-            if server.exchange.run.left > 0 {
-                return Ok(heard);
-            }
-            if taken > 0 {
-                give_answers(server.exchange, steps);
-            }
             let Some(header) = frame::header(&input[at..], MESSAGE_MAX)? else { return Ok(heard) };
             let have = &input[at..input.len().min(at + header.total)];
             let forward = match self.hear(server, header, have, steps, &mut heard)? {
@@ -103,6 +92,8 @@ impl Relay {
                 give_answers(server.exchange, steps);
             }
         }
+        heard.consumed = at;
+        Ok(heard)
     }
 
     #[inline]
@@ -479,6 +470,16 @@ fn executed(exchange: &mut Exchange, tag: u8) -> Result<Take, FrameError> {
             _ => None,
         }),
     }
+}
+
+/// Passes on, or drops, what follows of a frame under way; returns how many bytes.
+fn go_on(exchange: &mut Exchange, input: &[u8], steps: &mut Steps) -> usize {
+    let taken = exchange.run.take(input.len());
+    if exchange.run.forward {
+        steps.to_client.pass(0..taken);
+    }
+    give_answers(exchange, steps);
+    taken
 }
 
 #[inline]

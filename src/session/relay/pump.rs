@@ -230,24 +230,31 @@ impl Pump {
         }
         let Some(active) = &mut self.active else { return Ok(false) };
         let Poll::Ready(read) = active.lease.stream.poll_read(cx, &mut scratch.read) else { return Ok(false) };
-        let mut held = std::mem::take(&mut active.work.held);
         let heard = match some(read) {
             Err(error) => Err(error.to_string()),
-            Ok(size) if held.is_empty() => {
+            Ok(size) if active.work.held.is_empty() => {
                 let input = &scratch.read[..size];
                 let heard = self.hear(cx, input, &mut scratch.steps);
-                held.extend_from_slice(&input[heard.as_ref().map_or(size, |heard| heard.consumed)..]);
+                if let (Ok(heard), Some(active)) = (&heard, &mut self.active)
+                    && heard.consumed < size
+                {
+                    active.work.held.extend_from_slice(&input[heard.consumed..]);
+                }
                 heard
             }
             Ok(size) => {
+                let mut held = std::mem::take(&mut active.work.held);
                 held.extend_from_slice(&scratch.read[..size]);
                 let heard = self.hear(cx, &held, &mut scratch.steps);
-                held.advance(heard.as_ref().map_or(0, |heard| heard.consumed));
+                if let (Ok(heard), Some(active)) = (&heard, &mut self.active) {
+                    held.advance(heard.consumed);
+                    active.work.held = held;
+                }
                 heard
             }
         };
         match heard {
-            Ok(heard) => self.after_server(held, &heard, cx, scratch)?,
+            Ok(heard) => self.after_server(&heard, cx, scratch)?,
             Err(cause) => self.lose_server(cause, cx, scratch)?,
         }
         Ok(true)
@@ -265,15 +272,8 @@ impl Pump {
         heard.map_err(|error| format!("unexpected answer: {error}"))
     }
 
-    fn after_server(
-        &mut self,
-        held: BytesMut,
-        heard: &Heard,
-        cx: &mut Context<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<(), End> {
+    fn after_server(&mut self, heard: &Heard, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        active.work.held = held;
         active.work.told |= heard.fatal;
         if let Some(code) = heard.error {
             events::server_error_seen(code.class());
@@ -422,6 +422,10 @@ impl Pump {
     fn feed(&mut self, input: &[u8], cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<usize, End> {
         let mut taken = 0;
         (self.stalled, self.unread) = (false, false);
+        if self.active.is_none() && self.relay.asks_for_server(input) && !self.find_server(scratch) {
+            self.stalled = true;
+            return Ok(0);
+        }
         loop {
             let rest = &input[taken..];
             scratch.steps.clear();

@@ -24,6 +24,10 @@ impl Relay {
     }
 
     fn keep_changes(&mut self, server: &mut Attached<'_>) {
+        // Mostly; and taking nothing out of its place is dear.
+        if server.exchange.changes.is_empty() {
+            return;
+        }
         for change in std::mem::take(&mut server.exchange.changes) {
             if let Some(value) = server.params.get(&change.name) {
                 self.params_changed |= self.params.set(&change.name, value);

@@ -35,8 +35,11 @@ impl Effect {
 
 /// The first word of `text` in lower case, up to 16 bytes; empty when it does not begin with a letter.
 pub fn first_word(text: &[u8]) -> FirstWord {
-    let start = skip_blank(text, 0);
-    let mut word = FirstWord { bytes: [0; 16], len: 0 };
+    word_at(text, skip_blank(text, 0))
+}
+
+fn word_at(text: &[u8], start: usize) -> FirstWord {
+    let mut word = FirstWord { bytes: [0; 16], len: 0, traits: Traits::NONE };
     for (to, &byte) in word.bytes.iter_mut().zip(&text[start..]) {
         // Of all bytes only letters become small letters by this.
         let small = byte | 0x20;
@@ -46,6 +49,7 @@ pub fn first_word(text: &[u8]) -> FirstWord {
         *to = small;
         word.len += 1;
     }
+    word.traits = Traits::of(word.as_bytes());
     word
 }
 
@@ -54,6 +58,35 @@ pub fn first_word(text: &[u8]) -> FirstWord {
 pub struct FirstWord {
     bytes: [u8; 16],
     len: u8,
+    traits: Traits,
+}
+
+/// What is known of a statement by its first word, as bits: asked for several times, looked up once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Traits(u8);
+
+impl Traits {
+    const NONE: Self = Self(0);
+    /// It may run in a transaction that our settings have begun.
+    const PREFIX: Self = Self(1);
+    /// A cancel costs nothing but its transaction, outside of a block.
+    const CANCEL: Self = Self(1 << 1);
+    /// It may end a transaction block.
+    const ENDS: Self = Self(1 << 2);
+    /// It has an effect on what is sent behind it, or may have.
+    const EFFECT: Self = Self(1 << 3);
+
+    fn of(word: &[u8]) -> Self {
+        match word {
+            b"select" | b"insert" | b"update" | b"delete" | b"merge" | b"with" | b"values" | b"table" | b"set"
+            | b"show" | b"declare" | b"fetch" | b"explain" | b"lock" => Self(Self::PREFIX.0 | Self::CANCEL.0),
+            b"copy" => Self(Self::PREFIX.0 | Self::CANCEL.0 | Self::EFFECT.0),
+            b"execute" | b"begin" | b"start" | b"savepoint" | b"release" | b"reset" => Self::CANCEL,
+            b"commit" | b"end" | b"rollback" | b"abort" | b"prepare" => Self(Self::ENDS.0 | Self::EFFECT.0),
+            b"deallocate" | b"discard" => Self::EFFECT,
+            _ => Self::NONE,
+        }
+    }
 }
 
 impl FirstWord {
@@ -61,28 +94,17 @@ impl FirstWord {
         &self.bytes[..usize::from(self.len)]
     }
 
+    #[inline]
+    fn is(&self, of: Traits) -> bool {
+        self.traits.0 & of.0 != 0
+    }
+
     /// Whether the statement may run in a transaction that our settings have begun.
     /// VACUUM, CREATE DATABASE and their like may not; what is not known to be harmless isn't taken for it.
     /// Nor may what begins a block: the ROLLBACK that ends it would undo them for what stands behind it in one text.
+    #[inline]
     pub fn allows_prefix(&self) -> bool {
-        matches!(
-            self.as_bytes(),
-            b"select"
-                | b"insert"
-                | b"update"
-                | b"delete"
-                | b"merge"
-                | b"with"
-                | b"values"
-                | b"table"
-                | b"set"
-                | b"show"
-                | b"copy"
-                | b"declare"
-                | b"fetch"
-                | b"explain"
-                | b"lock"
-        )
+        self.is(Traits::PREFIX)
     }
 
     /// Whether a failed transaction block accepts it: what ends the block, and nothing at all.
@@ -91,13 +113,18 @@ impl FirstWord {
     }
 
     /// Whether it may end a transaction block.
+    #[inline]
     pub(super) fn may_end(&self) -> bool {
-        matches!(self.as_bytes(), b"commit" | b"end" | b"rollback" | b"abort" | b"prepare")
+        self.is(Traits::ENDS)
     }
 
     /// What the statement, of which this is the first word and `text` all that is here, may do to others.
     /// `cut` says that more text was to come.
+    #[inline]
     pub fn effect(&self, text: &[u8], cut: bool) -> Effect {
+        if !cut && !self.is(Traits::EFFECT) {
+            return Effect::Plain;
+        }
         let word = self.as_bytes();
         let may_be = |it: &&[u8]| *it == word || (cut && it.starts_with(word));
         if [&b"deallocate"[..], b"discard"].iter().any(may_be) {
@@ -114,34 +141,9 @@ impl FirstWord {
     /// Whether a cancel costs nothing but the transaction that it is in: never a COMMIT, which may be through already, nor
     /// a utility that leaves half of its work, nor a procedure, which may commit as it goes. None of these but COMMIT can
     /// run in a transaction block.
+    #[inline]
     pub fn allows_cancel(&self, in_block: bool) -> bool {
-        if in_block {
-            return !matches!(self.as_bytes(), b"commit" | b"end" | b"prepare" | b"rollback" | b"abort");
-        }
-        matches!(
-            self.as_bytes(),
-            b"select"
-                | b"insert"
-                | b"update"
-                | b"delete"
-                | b"merge"
-                | b"with"
-                | b"values"
-                | b"table"
-                | b"copy"
-                | b"fetch"
-                | b"explain"
-                | b"lock"
-                | b"execute"
-                | b"declare"
-                | b"begin"
-                | b"start"
-                | b"savepoint"
-                | b"release"
-                | b"set"
-                | b"reset"
-                | b"show"
-        )
+        if in_block { !self.may_end() } else { self.is(Traits::CANCEL) }
     }
 }
 
@@ -165,8 +167,8 @@ impl Said {
         let semicolon = memchr::memchr(b';', &text[first..]).map(|at| first + at);
         match semicolon {
             _ if cut => Self::Unclear,
-            None => Self::One(first_word(&text[first..])),
-            Some(at) if skip_blank(text, at) == text.len() => Self::One(first_word(&text[first..])),
+            None => Self::One(word_at(text, first)),
+            Some(at) if at + 1 == text.len() || skip_blank(text, at) == text.len() => Self::One(word_at(text, first)),
             Some(_) if text.len() > SEVERAL_MAX => Self::Unclear,
             Some(_) => Self::several(text, dialect()),
         }
@@ -179,6 +181,11 @@ impl Said {
         }
         let words = script.statements.iter().map(|statement| first_word(&text[statement.span.start as usize..]));
         Self::Several(words.collect())
+    }
+
+    /// The first word, where there is one statement at most.
+    pub fn word(&self) -> Option<FirstWord> {
+        if let Self::One(word) = self { Some(*word) } else { None }
     }
 
     /// As [`FirstWord::allows_prefix`]. A ROLLBACK further on would undo our settings for what stands behind it.
@@ -218,7 +225,13 @@ impl Said {
 pub(super) const SEVERAL_MAX: usize = 16 * 1024;
 
 /// The position behind blanks, comments and empty statements that begin at `at`.
-pub(super) fn skip_blank(text: &[u8], mut at: usize) -> usize {
+#[inline]
+pub(super) fn skip_blank(text: &[u8], at: usize) -> usize {
+    // Mostly there are none.
+    if text.get(at).is_some_and(u8::is_ascii_alphabetic) { at } else { skip_some(text, at) }
+}
+
+fn skip_some(text: &[u8], mut at: usize) -> usize {
     loop {
         at = skip_space(text, at);
         if text.get(at) != Some(&b';') {
