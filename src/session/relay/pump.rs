@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
@@ -18,17 +18,20 @@ use super::steps::Steps;
 use crate::config::model::PoolMode;
 use crate::net::Stream;
 use crate::net::stream::Probe;
-use crate::pool::{Acquire, Lease};
+use crate::pool::Acquire;
 use crate::session::cancel::Canceller;
 use crate::session::deadlines::Phase;
 use crate::session::registry::Shared;
 use crate::telemetry::events::session as events;
 
 mod end;
+mod lending;
 mod lost;
 mod orders;
+mod watch;
 
 pub use end::End;
+use watch::Watch;
 
 /// One read takes at most this much, in bytes. Large results are a matter of this size.
 const READ: usize = 256 * 1024;
@@ -47,8 +50,6 @@ struct Scratch {
     steps: Steps,
     #[expect(clippy::vec_box, reason = "they move between here and the sessions without being copied")]
     idle: Vec<Box<Work>>,
-    /// The client's socket had nothing to read in this poll already, and will wake the task when it has.
-    client_is_quiet: bool,
 }
 
 impl Scratch {
@@ -65,7 +66,6 @@ thread_local! {
         read: vec![0; READ].into_boxed_slice(),
         steps: Steps::default(),
         idle: Vec::new(),
-        client_is_quiet: false,
     });
 }
 
@@ -87,7 +87,8 @@ pub struct Pump {
     /// What is written to the client and its socket has not taken yet.
     to_client: BytesMut,
     canceller: Arc<Canceller>,
-    waker: Option<Waker>,
+    /// Of the client's socket; `None` until the first poll.
+    watch: Option<Watch>,
     mode: PoolMode,
     /// The front of `held` waits for the server, not for more of it.
     stalled: bool,
@@ -125,7 +126,7 @@ impl Pump {
             held: if held.is_empty() { BytesMut::new() } else { held },
             to_client: BytesMut::new(),
             canceller,
-            waker: None,
+            watch: None,
             mode,
             gone: false,
         }
@@ -146,16 +147,15 @@ impl Pump {
     // Apart from the code of logins, with which it would be mixed line by line.
     #[inline(never)]
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !self.watch.as_ref().is_some_and(|watch| watch.wakes(cx.waker())) {
             self.shared.register(cx.waker());
-            self.waker = Some(cx.waker().clone());
+            self.watch = Some(Watch::new(cx.waker()));
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.client_is_quiet = false;
             for _ in 0..TURNS {
                 match self.turn(cx, scratch) {
-                    Ok(true) => {}
-                    Ok(false) => return Poll::Pending,
+                    Ok(true) if !self.rests() => {}
+                    Ok(_) => return Poll::Pending,
                     Err(end) => return Poll::Ready(end),
                 }
             }
@@ -177,6 +177,12 @@ impl Pump {
     /// What the client's socket has not taken yet, for the one who writes the last words.
     pub fn take_unwritten(&mut self) -> BytesMut {
         std::mem::take(&mut self.to_client)
+    }
+
+    /// Whether another turn would find nothing to do: it is the client's turn to say something.
+    fn rests(&self) -> bool {
+        let nothing = self.active.is_none() && self.waiting.is_none() && !self.stalled && !self.gone;
+        nothing && self.watch.as_ref().is_some_and(Watch::is_quiet)
     }
 
     /// Returns whether anything moved.
@@ -207,7 +213,9 @@ impl Pump {
         }
         let mut moved = self.poll_waiting(cx, scratch)?;
         moved |= self.poll_server(cx, scratch)?;
-        moved |= self.poll_client(cx, scratch)?;
+        if !self.watch.as_ref().is_some_and(Watch::is_silent) {
+            moved |= self.poll_client(cx, scratch)?;
+        }
         Ok(moved)
     }
 
@@ -338,50 +346,20 @@ impl Pump {
         if obsolete && self.shared.pool.settings().server_fast_close { Err(End::ServerObsolete) } else { Ok(()) }
     }
 
-    /// Gives the server back, unless the client keeps it for its session.
-    fn give_back_if_settled(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
-        if self.mode == PoolMode::Session || !self.active.as_ref().is_some_and(Active::settled) {
-            return;
-        }
-        let Some(Active { lease, mut work }) = self.active.take() else { return };
-        let (now, micros) = now.unwrap_or_else(|| {
-            let now = Instant::now();
-            (now, self.shared.micros(now))
-        });
-        self.relay.part(&work.exchange);
-        self.shared.links(None);
-        self.shared.notes(self.relay.names.len());
-        lease.shared.notes(lease.statements.len());
-        if work.xact_since.is_some() {
-            self.shared.enters(Phase::Idle, micros);
-            work.query_ends(micros);
-            work.xact_ends(micros);
-        }
-        let resets = lease.pool().resets_always();
-        match work.cancels.take() {
-            None if resets => lease.release_after_reset(now, &mut work.tally),
-            None => lease.release(now, &mut work.tally),
-            Some(cancels) => lease.quarantine(cancels.landed(), resets, now, &mut work.tally),
-        }
-        scratch.keep(work);
-    }
-
     fn poll_client(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
         let busy = |active: &Active| active.work.unwritable || active.wants_write();
         if self.to_client.len() > UNREAD_MAX || self.active.as_ref().is_some_and(busy) {
             return Ok(false);
         }
         if self.stalled && self.held.len() >= READ_AHEAD {
+            self.watch.iter_mut().for_each(Watch::forget);
             return match self.client.poll_probe(cx) {
                 Poll::Ready(Probe::Closed) => Err(End::Vanished),
                 _ => Ok(false),
             };
         }
-        if scratch.client_is_quiet {
-            return Ok(false);
-        }
-        let Poll::Ready(read) = self.client.poll_read(cx, &mut scratch.read) else {
-            scratch.client_is_quiet = true;
+        let Some(watch) = &mut self.watch else { return Ok(false) };
+        let Poll::Ready(read) = watch.poll(|cx| self.client.poll_read(cx, &mut scratch.read)) else {
             return Ok(false);
         };
         let size = some(read).map_err(|_| End::Vanished)?;
@@ -461,35 +439,6 @@ impl Pump {
         }
         self.give_back_if_settled(None, scratch);
         Ok(taken)
-    }
-
-    /// Takes a free server, or a place in the queue. Returns whether there is a server now.
-    fn find_server(&mut self, scratch: &mut Scratch) -> bool {
-        if self.waiting.is_some() {
-            return false;
-        }
-        let now = Instant::now();
-        let micros = self.shared.micros(now);
-        if let Some(lease) = self.shared.pool.try_acquire(self.shared.id, now) {
-            self.attach(lease, micros, micros, scratch);
-            return true;
-        }
-        let acquire = self.shared.pool.acquire(self.shared.id, now);
-        self.waiting = Some(Box::new(Waiting { acquire, since: micros }));
-        self.shared.request_begins(micros, true);
-        self.shared.enters(Phase::Waiting, micros);
-        false
-    }
-
-    /// Times are microseconds of the sessions' clock.
-    fn attach(&mut self, lease: Lease, asked: u64, now: u64, scratch: &mut Scratch) {
-        let mut work = scratch.idle.pop().unwrap_or_default();
-        work.begins(asked);
-        work.tally.assigned(now.saturating_sub(asked));
-        self.shared.links(Some(lease.shared.id));
-        self.shared.request_begins(asked, true);
-        self.shared.enters(Phase::Query, now);
-        self.active = Some(Active { lease, work });
     }
 }
 

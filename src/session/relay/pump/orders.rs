@@ -3,7 +3,7 @@
 use std::task::Context;
 use std::time::Instant;
 
-use super::{End, Pump, Scratch};
+use super::{End, Pump, Scratch, Watch};
 use crate::session::deadlines::{Due, Phase, due};
 use crate::session::registry::{Order, Orders};
 use crate::telemetry::events::session as events;
@@ -19,6 +19,7 @@ impl Pump {
         if orders.has(Order::CANCEL) {
             // A query that the client sent before its cancel request is here, though it may not be read yet.
             if self.waiting.is_none() && !self.is_owed() {
+                self.watch.iter_mut().for_each(Watch::forget);
                 self.poll_client(cx, scratch)?;
             }
             self.cancel(cx, scratch)?;

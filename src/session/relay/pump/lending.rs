@@ -1,0 +1,72 @@
+//! A session takes a server for a transaction, and gives it back.
+
+use std::time::Instant;
+
+use super::{Pump, Scratch, Waiting};
+use crate::config::model::PoolMode;
+use crate::pool::Lease;
+use crate::session::deadlines::Phase;
+use crate::session::relay::active::Active;
+
+impl Pump {
+    /// Takes a free server, or a place in the queue. Returns whether there is a server now.
+    pub(super) fn find_server(&mut self, scratch: &mut Scratch) -> bool {
+        if self.waiting.is_some() {
+            return false;
+        }
+        let now = Instant::now();
+        let micros = self.shared.micros(now);
+        if let Some(lease) = self.shared.pool.try_acquire(self.shared.id, now) {
+            self.attach(lease, micros, micros, scratch);
+            return true;
+        }
+        let acquire = self.shared.pool.acquire(self.shared.id, now);
+        self.waiting = Some(Box::new(Waiting { acquire, since: micros }));
+        self.shared.request_begins(micros, true);
+        self.shared.enters(Phase::Waiting, micros);
+        false
+    }
+
+    /// Times are microseconds of the sessions' clock.
+    pub(super) fn attach(&mut self, lease: Lease, asked: u64, now: u64, scratch: &mut Scratch) {
+        let mut work = scratch.idle.pop().unwrap_or_default();
+        work.begins(asked);
+        work.tally.assigned(now.saturating_sub(asked));
+        self.shared.links(Some(lease.shared.id));
+        self.shared.request_begins(asked, true);
+        self.shared.enters(Phase::Query, now);
+        self.active = Some(Active { lease, work });
+    }
+
+    /// Gives the server back, unless the client keeps it for its session.
+    #[inline]
+    pub(super) fn give_back_if_settled(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
+        if self.mode != PoolMode::Session && self.active.as_ref().is_some_and(Active::settled) {
+            self.give_back(now, scratch);
+        }
+    }
+
+    fn give_back(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
+        let Some(Active { lease, mut work }) = self.active.take() else { return };
+        let (now, micros) = now.unwrap_or_else(|| {
+            let now = Instant::now();
+            (now, self.shared.micros(now))
+        });
+        self.relay.part(&work.exchange);
+        self.shared.links(None);
+        self.shared.notes(self.relay.names.len());
+        lease.shared.notes(lease.statements.len());
+        if work.xact_since.is_some() {
+            self.shared.enters(Phase::Idle, micros);
+            work.query_ends(micros);
+            work.xact_ends(micros);
+        }
+        let resets = lease.pool().resets_always();
+        match work.cancels.take() {
+            None if resets => lease.release_after_reset(now, &mut work.tally),
+            None => lease.release(now, &mut work.tally),
+            Some(cancels) => lease.quarantine(cancels.landed(), resets, now, &mut work.tally),
+        }
+        scratch.keep(work);
+    }
+}
