@@ -81,6 +81,7 @@ impl Dial for Pairs {
         self.0.lock().push(theirs);
         let server = Server {
             matched: None,
+            assigned: None,
             stream: Stream::Unix(ours),
             params: ParamSet::default(),
             statements: Statements::new(request.settings.max_prepared_statements),

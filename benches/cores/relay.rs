@@ -17,6 +17,7 @@ struct Pair {
     exchange: Exchange,
     params: ParamSet,
     matched: Option<ParamSet>,
+    assigned: Option<ParamSet>,
     statements: Statements,
     steps: Steps,
 }
@@ -30,6 +31,7 @@ impl Pair {
             exchange: Exchange::default(),
             params,
             matched: None,
+            assigned: None,
             statements: Statements::new(200),
             steps: Steps::default(),
         }
@@ -45,17 +47,17 @@ impl Pair {
     }
 
     fn begin(&mut self, request: &[u8]) {
-        let Self { relay, exchange, params, matched, statements, steps } = self;
+        let Self { relay, exchange, params, matched, assigned, statements, steps } = self;
         steps.clear();
         assert_eq!(relay.from_client(None, request, steps).stop, Stop::NeedServer);
-        let fed = relay.from_client(Some(Attached { exchange, params, matched, statements }), request, steps);
+        let fed = relay.from_client(Some(Attached { exchange, params, matched, assigned, statements }), request, steps);
         assert_eq!(fed.consumed, request.len());
     }
 
     fn hear(&mut self, answer: &[u8]) {
-        let Self { relay, exchange, params, matched, statements, steps } = self;
+        let Self { relay, exchange, params, matched, assigned, statements, steps } = self;
         steps.clear();
-        let mut server = Attached { exchange, params, matched, statements };
+        let mut server = Attached { exchange, params, matched, assigned, statements };
         let heard = relay.from_server(&mut server, answer, steps).expect("an answer to what was asked");
         assert_eq!(heard.consumed, answer.len());
     }

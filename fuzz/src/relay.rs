@@ -119,6 +119,7 @@ struct Slot {
     exchange: Exchange,
     params: ParamSet,
     matched: Option<ParamSet>,
+    assigned: Option<ParamSet>,
     statements: Statements,
     /// An incomplete frame of the server's.
     kept: Vec<u8>,
@@ -132,6 +133,7 @@ impl Slot {
             exchange: Exchange::default(),
             params: params("GMT", ""),
             matched: None,
+            assigned: None,
             statements: Statements::new(prepared_max),
             kept: Vec::new(),
             sent: Vec::new(),
@@ -143,6 +145,7 @@ impl Slot {
             exchange: &mut self.exchange,
             params: &mut self.params,
             matched: &mut self.matched,
+            assigned: &mut self.assigned,
             statements: &mut self.statements,
         }
     }

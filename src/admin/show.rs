@@ -11,6 +11,7 @@ use super::table::{Cell, Column, Table, Type};
 use crate::config::model::{PoolMode, ShownSetting};
 use crate::pool::stats::{PoolRow, ServerRow, ServerState};
 use crate::session::registry::{ClientRow, ClientState};
+use crate::telemetry::labels::Pin;
 use crate::telemetry::stamp::Stamp;
 use crate::types::PoolKey;
 
@@ -47,6 +48,20 @@ columns! {
         Int4: "remote_pid";
         Text: "tls" "application_name";
         Int4: "prepared_statements" "id";
+    ];
+    /// Columns of SHOW CLIENTS: those of PgBouncer, and why a client keeps its server.
+    CLIENTS = [
+        Text: "type" "user" "database" "replication" "state" "addr";
+        Int4: "port";
+        Text: "local_addr";
+        Int4: "local_port";
+        Text: "connect_time" "request_time";
+        Int4: "wait" "wait_us" "close_needed";
+        Text: "ptr" "link";
+        Int4: "remote_pid";
+        Text: "tls" "application_name";
+        Int4: "prepared_statements" "id";
+        Text: "pins";
     ];
     /// Columns of SHOW POOLS.
     POOLS = [
@@ -92,7 +107,8 @@ columns! {
 /// Columns of the answer; HELP has none.
 pub fn columns_of(what: Show) -> Option<&'static [Column]> {
     Some(match what {
-        Show::Clients | Show::Servers => SOCKETS,
+        Show::Clients => CLIENTS,
+        Show::Servers => SOCKETS,
         Show::Config => CONFIG,
         Show::Databases => DATABASES,
         Show::Help => return None,
@@ -111,7 +127,7 @@ pub fn columns_of(what: Show) -> Option<&'static [Column]> {
 /// SHOW CLIENTS, by id.
 pub fn clients(mut clients: Vec<ClientRow>) -> Table {
     clients.sort_by_key(|row| row.id);
-    Table { columns: SOCKETS, rows: clients.into_iter().map(client_row).collect() }
+    Table { columns: CLIENTS, rows: clients.into_iter().map(client_row).collect() }
 }
 
 fn client_row(row: ClientRow) -> Vec<Cell> {
@@ -137,7 +153,14 @@ fn client_row(row: ClientRow) -> Vec<Cell> {
         row.application_name.into(),
         row.prepared_statements.into(),
         row.id.0.into(),
+        pins(row.pins).into(),
     ]
+}
+
+/// Why a client keeps its server, with commas in between.
+fn pins(bits: u16) -> String {
+    let set = Pin::ALL.iter().filter(|pin| bits & (1 << **pin as u16) != 0);
+    set.map(|pin| pin.as_str()).collect::<Vec<_>>().join(",")
 }
 
 fn client_state(state: ClientState) -> &'static str {

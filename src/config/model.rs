@@ -268,6 +268,32 @@ impl Choices for PoolMode {
         &[("session", Self::Session), ("transaction", Self::Transaction), ("statement", Self::Statement)];
 }
 
+/// What becomes of session state where servers change between transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// It goes with its client.
+    Track,
+    /// Only what servers report does.
+    PgBouncer,
+}
+
+impl Choices for SessionState {
+    const ALL: &'static [(&'static str, Self)] = &[("track", Self::Track), ("pgbouncer", Self::PgBouncer)];
+}
+
+/// What becomes of a client that has what only its server has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// It keeps that server.
+    Auto,
+    /// It loses that with the end of its transaction.
+    Off,
+}
+
+impl Choices for Pin {
+    const ALL: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("off", Self::Off)];
+}
+
 impl Choices for AuthType {
     const ALL: &'static [(&'static str, Self)] =
         &[("trust", Self::Trust), ("plain", Self::Plain), ("md5", Self::Md5), ("scram-sha-256", Self::ScramSha256)];

@@ -54,12 +54,25 @@ impl Lease {
         if settings.server_reset_query.is_empty() || self.close_needed() {
             return self.release(now, tally);
         }
+        let mut query = settings.server_reset_query.clone();
+        if self.assigned.is_some() && !query.trim().eq_ignore_ascii_case("discard all") {
+            // Whatever it does: what we have set is ours to undo.
+            query = format!("RESET SESSION AUTHORIZATION; RESET ALL; {query}");
+        }
+        self.release_after(query, true, now, tally);
+    }
+
+    /// Gives the server back after this query, which the client does not wait for; it leaves it with its own defaults, if
+    /// it `resets`. If that fails, the server is closed.
+    pub fn release_after(self, query: String, resets: bool, now: Instant, tally: &mut Tally) {
+        if self.close_needed() {
+            return self.release(now, tally);
+        }
+        let limit = self.pool.settings().server_connect_timeout;
         self.pool.tally(tally);
         self.pool.turn(self.slot, Busy::Tested, now);
         let pool = self.pool.clone();
-        pool.spawn(Box::pin(async move {
-            reset(self, &settings.server_reset_query, settings.server_connect_timeout).await;
-        }));
+        pool.spawn(Box::pin(async move { reset(self, &query, resets, limit).await }));
     }
 
     /// Keeps the server from everybody until a cancel request that may hit it has landed; `landed` must end by
@@ -97,10 +110,13 @@ impl Lease {
     }
 }
 
-async fn reset(mut lease: Lease, query: &str, limit: Option<std::time::Duration>) {
+async fn reset(mut lease: Lease, query: &str, resets: bool, limit: Option<std::time::Duration>) {
     let tally = &mut Tally::default();
     match simple::run(&mut lease, query, limit).await {
-        Ok(()) => lease.release(super::now(), tally),
+        Ok(()) => {
+            lease.assigned = lease.assigned.take().filter(|_| !resets);
+            lease.release(super::now(), tally);
+        }
         Err(_) => lease.discard(CloseReason::ResetFailed, tally),
     }
 }

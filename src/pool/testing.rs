@@ -152,6 +152,8 @@ fn pooler() -> Pooler {
         ignore_startup_parameters: Vec::new(),
         client_login_timeout: None,
         track_extra_parameters: Vec::new(),
+        session_state: SessionState::Track,
+        pin: Pin::Auto,
         application_name_add_host: false,
         max_prepared_statements: pool.max_prepared_statements,
         max_packet_size: ByteSize(u64::from(u32::MAX)),
@@ -327,6 +329,7 @@ pub(super) fn server(stream: UnixStream, request: &DialRequest) -> Box<Server> {
     params.set("server_version", b"18.1");
     Box::new(Server {
         matched: None,
+        assigned: None,
         stream: Stream::Unix(stream),
         params,
         statements: Statements::new(request.settings.max_prepared_statements),

@@ -308,6 +308,7 @@ fn finish(target: &ConnectTarget<'_>, stream: Stream, params: ParamSet, key: sup
     };
     Server {
         matched: None,
+        assigned: None,
         stream,
         params,
         statements: Statements::new(target.max_prepared_statements),

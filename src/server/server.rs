@@ -27,6 +27,8 @@ pub struct Server {
     pub params: ParamSet,
     /// The client's settings that this server is known to have; `None` when they must be compared.
     pub matched: Option<ParamSet>,
+    /// Settings beyond the reported ones that it was given, in small letters; `None`: it has its defaults.
+    pub assigned: Option<ParamSet>,
     /// Named statements of ours that it has.
     pub statements: Statements,
     /// For cancel requests.

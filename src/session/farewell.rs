@@ -15,6 +15,8 @@ use super::cancel::Canceller;
 use super::registry::{Order, Shared};
 use super::relay::active::Active;
 use super::relay::leave::toward_rest;
+use super::relay::pump::give_back_undone;
+use super::relay::undo::Undo;
 use super::relay::{Relay, Steps};
 use crate::pool::CloseReason;
 
@@ -64,10 +66,13 @@ pub async fn give_back(
     };
     let now = Instant::now();
     let Active { lease, mut work } = farewell.active;
+    let undo = farewell.relay.undo(&mut work.exchange);
     work.xact_ends(shared.micros(now));
     match (rested, work.cancels.take()) {
         (Err(_), _) => lease.discard(CloseReason::ClientGone, &mut work.tally),
+        (Ok(()), Some(_)) if undo != Undo::Nothing => lease.discard(CloseReason::ClientGone, &mut work.tally),
         (Ok(()), Some(cancels)) => lease.quarantine(cancels.landed(), leaving.reset, now, &mut work.tally),
+        (Ok(()), None) if undo != Undo::Nothing => give_back_undone(lease, undo, now, &mut work.tally),
         (Ok(()), None) if leaving.reset => lease.release_after_reset(now, &mut work.tally),
         (Ok(()), None) => lease.release(now, &mut work.tally),
     }

@@ -17,10 +17,11 @@ use super::context::{Context, Counted};
 use super::handshake::{Incoming, Refused};
 use super::registry::{CONSOLE, ConsoleIdentity, ConsoleKey, Identity};
 use super::relay::Relay;
+use super::relay::own::Own;
 use super::relay::pump::Pump;
 use super::session::{Session, say_and_close};
 use super::welcome::{self, Wishes};
-use crate::config::model::{Config, Database, PoolMode};
+use crate::config::model::{Config, Database, Pin, PoolMode, SessionState};
 use crate::config::users::StoredSecret;
 use crate::net::Stream;
 use crate::net::address::Address;
@@ -361,11 +362,17 @@ impl Client<'_> {
             mode != PoolMode::Session && pool.settings().max_prepared_statements > 0,
         );
         relay.single_statements = mode == PoolMode::Statement;
+        if config.pooler.session_state == SessionState::Track {
+            relay.tracks = mode != PoolMode::Session;
+            relay.base = self.wishes.base();
+            relay.own = self.wishes.own().map(|own| Box::new(Own::new(own.clone())));
+        }
         let held = std::mem::take(&mut incoming.held);
         let canceller = Arc::clone(&context.canceller);
         let shared = Arc::clone(&registered.shared);
         events::login_succeeded(self.database, self.user, stream.is_tls(), &incoming.peer);
         let mut pump = Pump::new(stream, shared, relay, held, mode, Arc::clone(&canceller));
+        pump.pins = config.pooler.pin == Pin::Auto;
         pump.say(&bytes);
         let accepted_at = self.accepted_at.into_std();
         Ok(Accepted::Session(Box::new(Session {

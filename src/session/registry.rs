@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +15,7 @@ use super::deadlines::{Clocks, Due, Phase, any, due};
 use crate::config::model::PoolMode;
 use crate::net::address::Address;
 use crate::pool::Pool;
+use crate::telemetry::labels::Pin;
 use crate::types::time::whole_micros;
 use crate::types::{ClientId, PoolKey, ServerId};
 
@@ -60,6 +61,8 @@ pub struct ClientRow {
     pub tls: Arc<str>,
     pub application_name: String,
     pub prepared_statements: u32,
+    /// Bits of reasons why it keeps its server.
+    pub pins: u16,
 }
 
 /// What a session can be told, as bits: several may be left before it looks.
@@ -130,6 +133,8 @@ pub struct Shared {
     transaction_since: AtomicU64,
     link: AtomicU64,
     prepared: AtomicU32,
+    /// Why it keeps its server, a bit each.
+    pins: AtomicU16,
     orders: AtomicU32,
     /// Stays here when it is used: two orders may come at once, and each must find it.
     waker: Mutex<Option<Waker>>,
@@ -225,6 +230,16 @@ impl Shared {
         self.prepared.store(u32::try_from(prepared).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
+    /// It keeps its server for this reason. Returns whether that is new.
+    pub fn pin(&self, reason: Pin) -> bool {
+        self.pins.fetch_or(1 << reason as u16, Ordering::Relaxed) & (1 << reason as u16) == 0
+    }
+
+    /// It keeps it no more.
+    pub fn unpin(&self) {
+        self.pins.store(0, Ordering::Relaxed);
+    }
+
     /// The client calls itself so from now on.
     pub fn renames(&self, application_name: &[u8]) {
         let mut name = self.application_name.lock();
@@ -278,6 +293,7 @@ impl Shared {
             tls: Arc::clone(&self.tls),
             application_name: String::from_utf8_lossy(&self.application_name.lock()).into_owned(),
             prepared_statements: self.prepared.load(Ordering::Relaxed),
+            pins: self.pins.load(Ordering::Relaxed),
         }
     }
 }
@@ -337,6 +353,7 @@ impl Registry {
             transaction_since: AtomicU64::new(0),
             link: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
+            pins: AtomicU16::new(0),
             orders: AtomicU32::new(0),
             waker: Mutex::new(None),
             tickets: Mutex::default(),

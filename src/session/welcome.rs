@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::context::Context;
 use super::handshake::Refused;
-use crate::config::model::Config;
+use crate::config::model::{Config, SessionState};
 use crate::net::address::Address;
 use crate::telemetry::labels::LoginRefusal;
 use crate::wire::error::{ClientError, ErrorReply, SqlState};
@@ -14,7 +14,12 @@ use crate::wire::startup::{self, Startup};
 
 /// The settings that the client's startup packet asks for and that follow it.
 #[derive(Debug, Default)]
-pub struct Wishes(Vec<(String, String)>);
+pub struct Wishes {
+    /// Those that servers report.
+    reported: Vec<(String, String)>,
+    /// The others.
+    own: ParamSet,
+}
 
 /// Reads the parameters of a startup packet.
 ///
@@ -30,13 +35,14 @@ pub fn wishes(startup: &Startup, config: &Config) -> Result<Wishes, Refused> {
                 let options =
                     startup::parse_options(value).map_err(|error| Refused::with(LoginRefusal::Startup, error.reply()));
                 for (name, value) in options? {
-                    if !wishes.take(&name, &value, config) && !is_ignored("options", config) {
+                    let wanted = !is_ignored("options", config);
+                    if !wishes.take(&name, &value, config, wanted) && wanted {
                         return Err(unsupported(&name, " in options"));
                     }
                 }
             }
             name => {
-                if !wishes.take(name, value, config) {
+                if !wishes.take(name, value, config, true) {
                     return Err(unsupported(name, ""));
                 }
             }
@@ -46,18 +52,50 @@ pub fn wishes(startup: &Startup, config: &Config) -> Result<Wishes, Refused> {
 }
 
 impl Wishes {
-    /// Takes a setting that follows clients, or is to be ignored. Returns whether it is one of these.
-    fn take(&mut self, name: &str, value: &str, config: &Config) -> bool {
+    /// Takes a setting that follows clients, or is to be ignored; one that no server reports only if it is `wanted`.
+    /// Returns whether it is one of these.
+    fn take(&mut self, name: &str, value: &str, config: &Config, wanted: bool) -> bool {
         let tracked = Context::tracked(config).find(|tracked| tracked.eq_ignore_ascii_case(name));
         if let Some(tracked) = tracked {
-            self.0.push((tracked.to_owned(), value.to_owned()));
+            self.reported.push((tracked.to_owned(), value.to_owned()));
         }
-        tracked.is_some() || is_ignored(name, config)
+        if tracked.is_some() || is_ignored(name, config) {
+            return true;
+        }
+        let tracks = config.pooler.session_state == SessionState::Track && wanted && is_name(name);
+        if tracks {
+            self.own.set(&name.to_ascii_lowercase(), value.as_bytes());
+        }
+        tracks
+    }
+
+    /// The settings that no server reports.
+    pub fn own(&self) -> Option<&ParamSet> {
+        Some(&self.own).filter(|own| !own.is_empty())
+    }
+
+    /// Those that servers report, as the client asked for them.
+    pub fn base(&self) -> Option<ParamSet> {
+        let mut base = ParamSet::default();
+        for (name, value) in &self.reported {
+            base.set(name, value.as_bytes());
+        }
+        (!base.is_empty()).then_some(base)
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(wished, _)| wished.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.reported
+            .iter()
+            .rev()
+            .find(|(wished, _)| wished.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
+}
+
+/// Whether a setting may have this name.
+fn is_name(name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    name.split('.').all(|name| !name.is_empty() && name.chars().all(part))
 }
 
 fn is_ignored(name: &str, config: &Config) -> bool {

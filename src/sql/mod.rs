@@ -2,6 +2,7 @@
 //! guessed; nothing here knows a node or a pool.
 
 pub mod cache;
+pub mod deeds;
 mod effects;
 mod grammar;
 mod keywords;

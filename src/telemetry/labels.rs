@@ -96,6 +96,38 @@ labels! {
         Internal = "internal",
     }
 
+    /// Why a client keeps its server beyond its transaction.
+    Pin {
+        /// It has temporary objects.
+        Temporary = "temporary_object",
+        /// It has a cursor WITH HOLD.
+        Cursor = "cursor",
+        /// It has prepared a statement in SQL.
+        Statement = "prepared_statement",
+        /// It listens to a channel.
+        Channel = "listen",
+        /// It may have an advisory lock of the session.
+        Lock = "advisory_lock",
+        /// It has loaded a library.
+        Library = "library",
+        /// It has set the seed of `random()`.
+        Seed = "seed",
+        /// It has a connection to another server.
+        Connection = "connection",
+    }
+
+    /// Why a server is reset before it serves another client.
+    Dirt {
+        /// A setting whose name or value is not known.
+        Setting = "setting",
+        /// Code ran that may have done anything.
+        Code = "code",
+        /// A statement was not understood.
+        Text = "text",
+        /// A client left what only this server has.
+        LeftBehind = "left_behind",
+    }
+
     /// What became of a cancel request.
     CancelOutcome {
         /// Sent on to the server that runs the query.

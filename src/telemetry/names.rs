@@ -77,6 +77,10 @@ metrics! {
     WAITS_REFUSED: Counter = "pglifeguard_client_waits_refused_total";
     /// Connections to PostgreSQL opened beyond pool_size, from the reserve.
     RESERVE_TAKEN: Counter = "pglifeguard_reserve_connections_total";
+    /// Clients that began to keep their server beyond a transaction, by what they have there.
+    PINS: Counter = "pglifeguard_client_pins_total";
+    /// Servers that were reset for what a client may have left, by what that is.
+    SERVER_RESETS: Counter = "pglifeguard_server_resets_total";
     /// Cancel requests, by what became of them.
     CANCEL_REQUESTS: Counter = "pglifeguard_cancel_requests_total";
     /// Packets that broke the protocol and cost their connection.

@@ -135,6 +135,29 @@ pub fn bind_head(have: &[u8], total: usize) -> Result<Head<BindHead<'_>>, FrameE
     known_or_more(read(), have.len(), total, b'B')
 }
 
+/// The values of a whole Bind, in the form in which they were sent; `None` where it has another form.
+pub fn bind_values(frame: &[u8]) -> Option<Vec<Option<&[u8]>>> {
+    let mut rest = frame.get(HEADER..)?;
+    for _ in 0..2 {
+        rest = &rest[c_string(rest)?.1..];
+    }
+    let (formats, more) = rest.split_first_chunk()?;
+    let (count, mut rest) = more.get(2 * usize::from(u16::from_be_bytes(*formats))..)?.split_first_chunk()?;
+    let mut values = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (size, more) = rest.split_first_chunk()?;
+        let Ok(size) = usize::try_from(i32::from_be_bytes(*size)) else {
+            values.push(None);
+            rest = more;
+            continue;
+        };
+        let (value, more) = more.split_at_checked(size)?;
+        values.push(Some(value));
+        rest = more;
+    }
+    Some(values)
+}
+
 /// The name at the front of a Parse, and the bytes of the frame up to its end.
 ///
 /// # Errors

@@ -36,6 +36,18 @@ impl ParamSet {
         }
     }
 
+    /// Forgets a name. Returns whether it was known.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let Some(at) = self.0.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) else { return false };
+        Arc::make_mut(&mut self.0).remove(at);
+        true
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// In order of first report.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, value)| (&**name, &**value))

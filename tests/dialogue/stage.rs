@@ -27,6 +27,7 @@ struct Slot {
     exchange: Exchange,
     params: ParamSet,
     matched: Option<ParamSet>,
+    assigned: Option<ParamSet>,
     statements: Statements,
     kept: Vec<u8>,
     heard: Vec<u8>,
@@ -38,6 +39,7 @@ impl Slot {
             exchange: &mut self.exchange,
             params: &mut self.params,
             matched: &mut self.matched,
+            assigned: &mut self.assigned,
             statements: &mut self.statements,
         }
     }
@@ -153,6 +155,7 @@ impl Stage {
             exchange: Exchange::default(),
             params: params(),
             matched: None,
+            assigned: None,
             statements: Statements::new(prepared_max),
             kept: Vec::new(),
             heard: Vec::new(),

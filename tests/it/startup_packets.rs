@@ -160,7 +160,8 @@ fn requests_for_encryption_are_answered_once_each_and_nothing_may_stand_behind_t
 #[test]
 fn startup_parameters_are_taken_ignored_or_refused() {
     let database = Database::create("parameters");
-    let pooler = trusting(&database).set("ignore_startup_parameters", "[\"extra_float_digits\", \"geqo\"]").start();
+    let pooler = trusting(&database).set("session_state", "\"pgbouncer\"");
+    let pooler = pooler.set("ignore_startup_parameters", "[\"extra_float_digits\", \"geqo\"]").start();
     let options = |text: &'static str| with(&[("options", text)]);
     let only = "0A000 unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed";
     for (bytes, expected) in [
@@ -203,8 +204,17 @@ fn ignoring_options_ignores_only_the_unknown_within_them() {
     let mut client = after(&pooler, &with(&[("options", "-c work_mem=1MB -c TimeZone=Antarctica/Troll")]));
     assert_eq!(parameter(&client.until(b'Z'), "TimeZone").as_deref(), Some("Antarctica/Troll"));
     assert_ne!(client.query("SHOW work_mem"), ["1MB"]);
-    let other = after(&pooler, &with(&[("geqo", "off")])).rest();
-    assert_eq!(other, ["0A000 unsupported startup parameter: geqo"]);
+    let mut other = after(&pooler, &with(&[("geqo", "off")]));
+    other.until(b'Z');
+    assert_eq!(other.query("SHOW geqo"), ["off"]);
+    let none = after(&pooler, &with(&[("geqo\u{1}", "off")])).rest();
+    assert_eq!(none, ["0A000 unsupported startup parameter: geqo\u{1}"]);
+    let mut refused = after(&pooler, &with(&[("no_such_setting", "off")]));
+    refused.until(b'Z');
+    refused.send(&query("SELECT 1"));
+    let rest = refused.rest();
+    assert_eq!(rest[0], "42704 unrecognized configuration parameter \"no_such_setting\"");
+    assert!(!refused.is_open(), "{rest:?}");
 }
 
 #[test]

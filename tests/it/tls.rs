@@ -114,8 +114,8 @@ fn openssl_speaks_with_us_after_a_request_and_at_once() {
     let (database, pki) = (Database::create("openssl"), Pki::new());
     let pooler = with_tls(&database, "require", &pki.issue("localhost"), None).start();
     // A stranger's question, answered through TLS; then the connection ends.
-    let refused = startup(V3_0, &[("user", "app"), ("database", "app"), ("geqo", "off")]);
-    let answer = "unsupported startup parameter: geqo";
+    let refused = startup(V3_0, &[("user", "app"), ("database", "app"), ("replication", "true")]);
+    let answer = "replication connections are not supported";
     for options in [&["-starttls", "postgres"][..], &["-starttls", "postgres", "-tls1_2"], &["-alpn", "postgresql"]] {
         let seen = s_client(&pooler, &pki, options, &refused);
         assert!(seen.contains("Verification: OK") && seen.contains(answer), "{options:?}: {seen}");

@@ -129,6 +129,7 @@ pub(super) struct Slot {
     pub(super) exchange: Exchange,
     pub(super) params: ParamSet,
     pub(super) matched: Option<ParamSet>,
+    assigned: Option<ParamSet>,
     pub(super) statements: Statements,
     pub(super) taken: bool,
 }
@@ -142,6 +143,7 @@ impl Slot {
             exchange: Exchange::default(),
             params: params(DEFAULT),
             matched: None,
+            assigned: None,
             statements: Statements::new(setup.prepared_max),
             taken: false,
         }
@@ -152,6 +154,7 @@ impl Slot {
             exchange: &mut self.exchange,
             params: &mut self.params,
             matched: &mut self.matched,
+            assigned: &mut self.assigned,
             statements: &mut self.statements,
         }
     }

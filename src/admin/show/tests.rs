@@ -43,7 +43,7 @@ fn at(seconds: u64) -> SystemTime {
 #[test]
 fn columns_are_pgbouncers_by_name_type_and_order() {
     let shown = [
-        ("CLIENTS", SOCKETS),
+        ("CLIENTS", CLIENTS),
         ("SERVERS", SOCKETS),
         ("POOLS", POOLS),
         ("DATABASES", DATABASES),
@@ -80,6 +80,7 @@ fn client(id: u64) -> ClientRow {
         tls: "TLSv1.3/TLS_AES_256_GCM_SHA384".into(),
         application_name: "psql".into(),
         prepared_statements: 3,
+        pins: 0b1001,
     }
 }
 
@@ -91,15 +92,16 @@ fn clients_show_who_they_are_and_what_they_wait_for() {
         wait_us: 0,
         remote_pid: 99,
         tls: "".into(),
+        pins: 0,
         ..client(18)
     };
-    let active = ClientRow { state: ClientState::Active, link: Some(ServerId(255)), wait_us: 0, ..client(19) };
+    let active = ClientRow { state: ClientState::Active, link: Some(ServerId(255)), wait_us: 0, pins: 0, ..client(19) };
     assert_eq!(
         lines(&clients(vec![active, idle, client(17)])),
         [
-            "C|alias|app|none|waiting|10.0.0.1|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|2|7|0|0x11||0|TLSv1.3/TLS_AES_256_GCM_SHA384|psql|3|17",
-            "C|alias|app|none|idle|unix|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|0|0|0|0x12||99||psql|3|18",
-            "C|alias|app|none|active|10.0.0.1|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|0|0|0|0x13|0xff|0|TLSv1.3/TLS_AES_256_GCM_SHA384|psql|3|19",
+            "C|alias|app|none|waiting|10.0.0.1|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|2|7|0|0x11||0|TLSv1.3/TLS_AES_256_GCM_SHA384|psql|3|17|temporary_object,listen",
+            "C|alias|app|none|idle|unix|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|0|0|0|0x12||99||psql|3|18|",
+            "C|alias|app|none|active|10.0.0.1|5001|10.0.0.2|6432|2027-01-15 08:00:00 UTC|2027-01-15 08:01:01 UTC|0|0|0|0x13|0xff|0|TLSv1.3/TLS_AES_256_GCM_SHA384|psql|3|19|",
         ]
     );
 }

@@ -4,7 +4,7 @@ use super::kinds::{BufferSize, Flag, Limit, Size, Span, Timeout, TimeoutMillis, 
 use super::pools::Defaults;
 use super::settings;
 use super::texts::{CheckText, Choice, FilePath, List, ListenAddress, OptionalText, SocketMode, Text};
-use crate::config::model::{AuthType, LogFormat};
+use crate::config::model::{AuthType, LogFormat, Pin, SessionState};
 use crate::net::options;
 
 settings! {
@@ -61,6 +61,16 @@ settings! {
             /// Parameters that follow a client from server to server, besides client_encoding, DateStyle, TimeZone,
             /// standard_conforming_strings and application_name. PostgreSQL must report them to clients.
             track_extra_parameters: List = "IntervalStyle", reload: restart;
+            /// What becomes of session state in transaction and statement pooling. `track`: what a client sets (SET, RESET,
+            /// set_config(), its startup packet) goes with it from server to server, and what can't go with it ties it to
+            /// its server (`pin`). `pgbouncer`: as in PgBouncer, only what servers report goes with it, and everything else
+            /// stays behind for the next client.
+            session_state: Choice<SessionState> = "track", reload: live;
+            /// A client that has what only its server has (temporary tables, cursors WITH HOLD, advisory locks of the
+            /// session, LISTEN, PREPARE in SQL, LOAD, setseed(), connections of dblink): `auto` lets it keep that server
+            /// until it has ended all that, by DISCARD ALL at the latest, or leaves. `off` takes it away with the end of
+            /// each transaction.
+            pin: Choice<Pin> = "auto", reload: live;
             /// Adds the client's host and port to its application_name when it connects.
             application_name_add_host: Flag = "false", reload: live;
             /// Named prepared statements that a server may hold; the least recently used goes first. 0 passes the

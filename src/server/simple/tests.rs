@@ -15,6 +15,7 @@ fn pair() -> (Server, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     let server = Server {
         matched: None,
+        assigned: None,
         stream: Stream::Unix(ours),
         params: ParamSet::default(),
         statements: Statements::new(4),

@@ -166,6 +166,7 @@ impl Console {
             tls: Arc::clone(&self.identity.tls),
             application_name: String::new(),
             prepared_statements: 0,
+            pins: 0,
         }
     }
 }

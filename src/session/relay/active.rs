@@ -104,8 +104,8 @@ impl Work {
 impl Active {
     /// What the relay reads and changes.
     pub fn attached(&mut self) -> Attached<'_> {
-        let Server { params, matched, statements, .. } = &mut *self.lease;
-        Attached { exchange: &mut self.work.exchange, params, matched, statements }
+        let Server { params, matched, assigned, statements, .. } = &mut *self.lease;
+        Attached { exchange: &mut self.work.exchange, params, matched, assigned, statements }
     }
 
     /// Whether bytes wait for the server's socket.

@@ -273,7 +273,7 @@ impl Relay {
         } else if self.names.get(name).is_some() {
             return Ok(self.skip_failed(&already_exists(name), steps));
         } else {
-            self.names.insert(name.into(), self.table.intern(definition, &self.params));
+            self.names.insert(name.into(), self.intern(definition));
         }
         put_empty(backend::PARSE_COMPLETE, steps);
         Ok(Take::Drop)

@@ -2,7 +2,8 @@
 
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::machine::{Attached, Relay};
-use super::pipeline::{Closed, Effect, How, Owed, Parses, Status};
+use super::pipeline::{Closed, How, Owed, Parses, Status};
+use super::portals::Does;
 use super::prepared::named_in;
 use super::requests::{none_of_these_exists, said, write_answer};
 use super::steps::Steps;
@@ -105,6 +106,11 @@ impl Relay {
         steps: &mut Steps,
         heard: &mut Heard,
     ) -> Result<Take, FrameError> {
+        if server.exchange.inquiring
+            && let Some(take) = self.hear_inquiry(server, header, have)?
+        {
+            return Ok(take);
+        }
         let exchange = &mut *server.exchange;
         // The last words of a server are no answer.
         if exchange.pipeline.in_doubt() && tells_of_request(header.tag) && header.tag != backend::ERROR {
@@ -143,7 +149,7 @@ impl Relay {
             }),
             backend::COMMAND_COMPLETE if have.len() < header.total => more_of(header),
             backend::COMMAND_COMPLETE => {
-                self.command_complete(server, &have[HEADER..]);
+                self.command_complete(server, &have[HEADER..], steps);
                 executed(server.exchange, header.tag)
             }
             backend::EMPTY_QUERY | backend::PORTAL_SUSPENDED => executed(exchange, header.tag),
@@ -161,12 +167,13 @@ impl Relay {
         }
     }
 
-    fn command_complete(&mut self, server: &mut Attached<'_>, tag: &[u8]) {
+    fn command_complete(&mut self, server: &mut Attached<'_>, tag: &[u8], steps: &mut Steps) {
         match tag {
             b"BEGIN\0" | b"START TRANSACTION\0" => server.exchange.block_begins(),
             b"COMMIT\0" | b"ROLLBACK\0" | b"PREPARE TRANSACTION\0" => server.exchange.block_may_end(),
             _ => {}
         }
+        self.done(server, tag, steps);
         match tag {
             b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => {
                 self.names.clear();
@@ -222,6 +229,7 @@ impl Relay {
         exchange.block = if status == Status::Idle { Block::Outside } else { Block::Inside };
         exchange.pipeline.copying_in = false;
         self.settings_after(server, status, steps);
+        self.session_ready(server.exchange, status == Status::Idle);
         let exchange = &mut *server.exchange;
         if status == Status::Idle {
             exchange.before.clear();
@@ -242,6 +250,7 @@ impl Relay {
         heard.ready += 1;
         if exchange.pipeline.is_answered() {
             self.settle(server);
+            self.inquire(server, steps);
         }
         Ok(Take::Pass)
     }
@@ -300,11 +309,14 @@ impl Relay {
         exchange.pipeline.copying_in = false;
         exchange.rolled_back = true;
         exchange.answered = true;
+        self.request_failed(server, steps);
+        let exchange = &mut *server.exchange;
         let mut dropped = None;
         let take = match exchange.pipeline.front() {
             // It would be the answer to what the client sends next, or the next client.
             None => return Err(FrameError::Tag(backend::ERROR)),
             Some(Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync) => return Ok(Take::Pass),
+            Some(Owed::Inquiry) => return Ok(Take::Drop),
             Some(Owed::Query { .. }) => {
                 self.doubt(server.exchange, false, steps);
                 return Ok(Take::Pass);
@@ -314,7 +326,9 @@ impl Relay {
                 Take::Drop
             }
             Some(owed) => {
-                heard.setting_refused = owed.is_prefix() && heard.error == Some(SqlState::INVALID_PARAMETER_VALUE);
+                heard.setting_refused = owed.is_prefix()
+                    && (heard.error == Some(SqlState::INVALID_PARAMETER_VALUE)
+                        || (exchange.assigning.is_some() && heard.error.is_some_and(is_refusal)));
                 let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
                 if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
                     dropped = fields.message.and_then(named_in);
@@ -380,7 +394,8 @@ impl Relay {
             Owed::Parse { how, what: Parses::AsSaid { takes_unnamed } } => {
                 // What was parsed last is what was parsed before it.
                 let exchange = &mut *server.exchange;
-                (exchange.unnamed_word, exchange.unnamed_effect, exchange.parsed) = (None, Effect::Any, Effect::Any);
+                (exchange.unnamed_word, exchange.unnamed_does, exchange.parsed) =
+                    (None, Does::anything(), Does::anything());
                 let replaced = pass_unnamed_on(server.exchange, takes_unnamed);
                 if how == How::Reply && !replaced {
                     // What there was before it, if anything, was not kept.
@@ -412,6 +427,11 @@ impl Relay {
             send_probe(exchange, steps);
         }
     }
+}
+
+/// Whether a setting would be refused the next time, too: its value, its name, or who may set it.
+fn is_refusal(code: SqlState) -> bool {
+    matches!(&code.0[..2], b"22" | b"42" | b"28" | b"0L" | b"0P")
 }
 
 fn last_words(fields: &ErrorFields<'_>) -> Box<str> {
@@ -463,6 +483,10 @@ fn executed(exchange: &mut Exchange, tag: u8) -> Result<Take, FrameError> {
             exchange.changed = true;
             exchange.rolled_back = false;
             exchange.pipeline.pop();
+            // If one of the others fails, this is undone, too.
+            if let (Some(there), Some(assigning)) = (&mut exchange.there, &exchange.assigning) {
+                there.becomes(assigning);
+            }
             Ok(Take::Drop)
         }
         _ => reply(exchange, tag, |owed| match owed {

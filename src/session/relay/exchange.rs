@@ -3,13 +3,16 @@
 use smallvec::SmallVec;
 
 use super::ending::Ending;
-use super::pipeline::{Effect, How, Owed, Pipeline, Status};
-use super::portals::Portals;
+use super::own::Own;
+use super::pipeline::{How, Owed, Pipeline, Status};
+use super::portals::{Does, Portals};
 use super::prepared::{Unnamed, put_frame, write_close};
 use super::settings::Changes;
 use super::steps::Steps;
 use super::words::FirstWord;
 use crate::server::statements::StatementId;
+use crate::sql::deeds::{Doubt, What};
+use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
 
 /// A frame of which the front was handled and the rest is still to come.
@@ -49,11 +52,27 @@ pub struct Exchange {
     /// The statement that the client's unnamed one is, for the requests that use it; `None` where it was not all here.
     pub(super) unnamed_word: Option<FirstWord>,
     /// What that may do.
-    pub(super) unnamed_effect: Effect,
+    pub(super) unnamed_does: Does,
     /// What the statement last parsed may do: where names are the server's, what is bound by name is taken for that.
-    pub(super) parsed: Effect,
+    pub(super) parsed: Does,
     /// Settings sent in the client's transaction; kept until it ends, since a rollback undoes them.
     pub(super) changes: Changes,
+    /// The settings that nobody reports which were sent so; all that the server has then.
+    pub(super) assigning: Option<ParamSet>,
+    /// What the server's session has become since the client has it.
+    pub(super) there: Option<Box<Own>>,
+    /// The server has reset what it reports, and what the client had asked for at its login.
+    pub(super) again: bool,
+    /// Reported settings of these: what the server says of them until it is ready is nothing to the client.
+    pub(super) restored: SmallVec<[Box<str>; 1]>,
+    /// Of these something may be gone that ties the client to the server.
+    pub(super) may_be_gone: SmallVec<[What; 1]>,
+    /// The server is asked for these, the last one first, and its answers go nowhere.
+    pub(super) asking: SmallVec<[What; 2]>,
+    /// A question of ours is under way.
+    pub(super) inquiring: bool,
+    /// Why nobody knows what the server was left with.
+    pub doubts: SmallVec<[Doubt; 1]>,
     /// The server has carried them out.
     pub(super) changed: bool,
     /// An error was seen, or a ROLLBACK.
@@ -160,9 +179,17 @@ impl Exchange {
             may_cancel,
             in_block,
             unnamed_word,
-            unnamed_effect,
+            unnamed_does,
             parsed,
             changes,
+            assigning,
+            there,
+            again,
+            restored,
+            may_be_gone,
+            asking,
+            inquiring,
+            doubts,
             changed,
             rolled_back,
             committed,
@@ -187,7 +214,14 @@ impl Exchange {
         *counts = Counts::default();
         (*may_cancel, *in_block, *unnamed_word) = (false, false, None);
         changes.clear();
+        (*assigning, *there) = (None, None);
+        restored.clear();
+        may_be_gone.clear();
+        asking.clear();
+        doubts.clear();
         for flag in [
+            again,
+            inquiring,
             changed,
             rolled_back,
             committed,
@@ -206,11 +240,17 @@ impl Exchange {
         *run = Run::default();
         *gate = Gate::Open;
         *after_run = AfterRun::Nothing;
-        (*unnamed_effect, *parsed) = (Effect::Plain, Effect::Plain);
+        (*unnamed_does, *parsed) = (Does::default(), Does::default());
         portals.clear();
         *block = Block::Outside;
         before.clear();
         *last_words = None;
+    }
+
+    /// Whether settings were sent in the client's transaction.
+    #[inline]
+    pub(super) fn carries(&self) -> bool {
+        !self.changes.is_empty() || self.assigning.is_some()
     }
 
     /// A command has begun a transaction block. In a Query others follow it, unseen.

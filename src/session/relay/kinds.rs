@@ -98,7 +98,7 @@ impl Owed {
     #[inline]
     pub(super) fn kinds(&self) -> Kinds {
         match self {
-            Self::Query { effect: Effect::Plain, .. } | Self::Function => Kinds::READY,
+            Self::Query { effect: Effect::Plain, .. } | Self::Function | Self::Inquiry => Kinds::READY,
             Self::Query { effect: Effect::Forgets, .. } => {
                 Kinds::READY.and(Kinds::of(Effect::Forgets)).and(Kinds::SEALS)
             }

@@ -36,7 +36,7 @@ pub fn toward_rest(exchange: &mut Exchange, steps: &mut Steps) -> bool {
     }
     if exchange.pipeline.status != Status::Idle {
         steps.to_server.own(|out| put_frame(out, frontend::QUERY, &[b"ROLLBACK\0"]));
-        exchange.pipeline.push(Owed::Query { effect: Effect::Plain, ends_later: false });
+        exchange.pipeline.push(Owed::Query { effect: Effect::Plain, ends_later: false, deeds: None });
         return false;
     }
     exchange.settled()

@@ -31,8 +31,12 @@ impl Relay {
     pub fn lose(&mut self, server: &mut Attached<'_>, why: &str, steps: &mut Steps) -> Option<Aftermath> {
         let exchange = &mut *server.exchange;
         let half = exchange.run.left > 0 && exchange.run.forward;
-        if !self.own_names || half || exchange.pipeline.in_doubt() {
+        let tied = self.own.as_ref().is_some_and(|own| own.is_tied());
+        if !self.own_names || half || tied || exchange.pipeline.in_doubt() {
             return None;
+        }
+        if let Some(own) = &mut self.own {
+            own.rolls_back();
         }
         // What is still to come of a frame under way goes nowhere.
         self.run.forward = false;
@@ -97,7 +101,7 @@ fn is_ours(owed: &Owed) -> bool {
         | Owed::Execute { how, .. }
         | Owed::Bind(how)
         | Owed::Sync(how) => swallowed(how),
-        Owed::CopyEnd => true,
+        Owed::CopyEnd | Owed::Inquiry => true,
         _ => false,
     }
 }

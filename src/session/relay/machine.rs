@@ -7,11 +7,13 @@ use bytes::{BufMut, BytesMut};
 
 use super::alone::Alone;
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
+use super::own::Own;
 use super::pipeline::{Effect, How, Owed, Parses, Status};
 use super::prepared::{Guarded, Kept, Names, put_frame};
-use super::settings::{differences, write_set};
+use super::settings::{Assignment, Change, Changes, assignments, differences, write_assignment, write_set};
 use super::steps::Steps;
 use super::table::Table;
+use super::tracking::{READ_MAX, same};
 use super::words::{SEVERAL_MAX, Said, first_word};
 use crate::server::statements::Statements;
 use crate::sql::{Dialect, Encoding};
@@ -51,6 +53,12 @@ pub struct Relay {
     /// Names of statements that never may be cancelled, where names are the server's.
     pub(super) guarded: Guarded,
     pub(super) alone: Option<Box<Alone>>,
+    /// What statements do to their session is followed.
+    pub tracks: bool,
+    /// Reported settings that it asked for in its startup packet.
+    pub base: Option<ParamSet>,
+    /// What they have done, once they have done anything.
+    pub own: Option<Box<Own>>,
 }
 
 /// The server that the client has, as far as the relay reads or changes it.
@@ -62,6 +70,8 @@ pub struct Attached<'a> {
     pub params: &'a mut ParamSet,
     /// The client settings that it is known to have.
     pub matched: &'a mut Option<ParamSet>,
+    /// The settings that nobody reports which it was given.
+    pub assigned: &'a mut Option<ParamSet>,
     /// What is prepared there.
     pub statements: &'a mut Statements,
 }
@@ -103,7 +113,7 @@ pub(super) enum Take {
 
 impl Relay {
     /// How the server reads the client's texts.
-    fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         Dialect {
             standard_conforming_strings: self.params.get("standard_conforming_strings") != Some(b"off"),
             encoding: self.params.get("client_encoding").map_or(Encoding::Hiding, Encoding::of),
@@ -124,6 +134,9 @@ impl Relay {
             own_names,
             guarded: Guarded::default(),
             alone: None,
+            tracks: false,
+            base: None,
+            own: None,
         }
     }
 
@@ -242,17 +255,21 @@ impl Relay {
                 let front = self.begun();
                 let text = have.get(HEADER + front..).unwrap_or_default();
                 let cut = have.len() < header.total;
+                if self.tracks && cut && header.total <= READ_MAX {
+                    return Ok(Take::Stop(Stop::Input));
+                }
                 let said = Said::of(text, cut, || self.dialect());
                 // Requests without a Sync have begun the transaction, and our settings are a part of it.
-                if !server.exchange.changes.is_empty() && said.goes_on_behind_end() {
+                if server.exchange.carries() && said.goes_on_behind_end() {
                     let comes = cut && header.total <= SEVERAL_MAX;
                     return if comes { Ok(Take::Stop(Stop::Input)) } else { Err(FrameError::Behind) };
                 }
                 // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
                 let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
                 let ends_later = in_block && said.ends_later();
+                let deeds = self.reads(text, cut);
                 let word = said.word().unwrap_or_else(|| first_word(text));
-                let owed = Owed::Query { effect: word.effect(text, cut), ends_later };
+                let owed = Owed::Query { effect: word.effect(text, cut), ends_later, deeds };
                 match self.simple(server, owed, &said, steps) {
                     Take::Forward if front > 0 => Ok(self.without_front(header, front, steps)),
                     take => Ok(take),
@@ -292,13 +309,24 @@ impl Relay {
             Status::Failed => return true,
         }
         exchange.begun = true;
-        if server.matched.as_ref().is_some_and(|matched| matched.same(&self.params)) {
+        let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
+        let own = self.own_settings();
+        let there = exchange.there.as_deref().map_or(server.assigned.as_ref(), |there| Some(there.settings()));
+        if matched && same(own, there) {
             return true;
         }
-        let changes = differences(&self.params, server.params);
-        if changes.is_empty() {
+        let changes = if matched { Changes::new() } else { differences(&self.params, server.params) };
+        let assignments = assignments(own, there);
+        if changes.is_empty() && assignments.is_empty() {
             *server.matched = Some(self.params.clone());
+            if exchange.there.is_none() {
+                *server.assigned = own.cloned();
+            }
             return true;
+        }
+        if !assignments.is_empty() {
+            exchange.assigning = Some(own.cloned().unwrap_or_default());
+            exchange.there.get_or_insert_with(|| Box::new(Own::of_server(server.assigned.as_ref())));
         }
         let swallow = |owed: Owed, exchange: &mut Exchange| exchange.pipeline.push(owed);
         let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
@@ -307,14 +335,18 @@ impl Relay {
         };
         // The unnamed statement is the client's where the server is.
         let name: &[u8] = if self.own_names { b"" } else { SETTING };
-        for change in &changes {
+        let reported = changes.iter().map(Prefix::Change);
+        for prefix in reported.chain(assignments.iter().map(Prefix::Assignment)) {
             if !self.own_names {
                 close(&[b"S", SETTING].concat(), exchange, steps);
             }
-            steps.to_server.own(|out| write_set(name, &change.name, &change.wanted, out));
+            steps.to_server.own(|out| match prefix {
+                Prefix::Change(change) => write_set(name, &change.name, &change.wanted, out),
+                Prefix::Assignment(assignment) => write_assignment(name, assignment, out),
+            });
             swallow(Owed::Parse { how: How::Swallow, what: Parses::Setting }, exchange);
             swallow(Owed::Bind(How::Swallow), exchange);
-            swallow(Owed::Execute { how: How::Swallow, effect: Effect::Plain }, exchange);
+            swallow(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds: None }, exchange);
         }
         // The client would find our portal where it expects none.
         close(b"P", exchange, steps);
@@ -360,6 +392,12 @@ impl Relay {
     }
 }
 
+/// What goes before a client's message.
+enum Prefix<'a> {
+    Change(&'a Change),
+    Assignment(&'a Assignment),
+}
+
 /// What keeps a client's message from its server.
 enum Waits {
     Hold,
@@ -374,6 +412,7 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
     use frontend::{COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH, SYNC, TERMINATE};
     match exchange.gate {
         _ if tag == TERMINATE => None,
+        _ if exchange.inquiring => Some(Waits::Hold),
         Gate::Settling | Gate::SettlingFailed { .. } | Gate::Failing => Some(Waits::Hold),
         // What is left of the COPY means nothing to the server any more.
         Gate::Doubting { .. } => match tag {
@@ -391,12 +430,12 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
         },
         // Settings went out in the transaction that ends with what is owed; should it fail, they are to be sent again
         // before anything else runs.
-        Gate::Open if !exchange.changes.is_empty() && exchange.pipeline.ends_transaction() => match tag {
+        Gate::Open if exchange.carries() && exchange.pipeline.ends_transaction() => match tag {
             COPY_DATA | COPY_DONE | COPY_FAIL => None,
             _ => Some(Waits::Hold),
         },
         // The same if the transaction ends without Sync.
-        Gate::Open if !exchange.changes.is_empty() && exchange.ended => match tag {
+        Gate::Open if exchange.carries() && exchange.ended => match tag {
             COPY_DATA | COPY_DONE | COPY_FAIL | FLUSH | SYNC => None,
             _ => Some(Waits::Settle),
         },

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::kinds::{Kinds, Tally};
 use super::prepared::Statement;
+use super::tracking::Running;
 pub use super::words::Effect;
 use crate::server::statements::StatementId;
+use crate::sql::deeds::Deeds;
 use crate::wire::error::ErrorReply;
 
 /// What becomes of a reply.
@@ -32,6 +34,8 @@ pub enum Owed {
         effect: Effect,
         /// It was sent in a transaction block, and a later statement of it may end that.
         ends_later: bool,
+        /// What its statements do to the session.
+        deeds: Option<Box<Running>>,
     },
     /// A FunctionCall, up to its ReadyForQuery.
     Function,
@@ -63,6 +67,8 @@ pub enum Owed {
         how: How,
         /// What it may do.
         effect: Effect,
+        /// What it does to the session.
+        deeds: Option<Arc<Deeds>>,
     },
     /// CloseComplete. What an error takes back: that the server has dropped it, that the client's name is free.
     Close {
@@ -73,6 +79,8 @@ pub enum Owed {
     },
     /// Nothing: here the client said CopyDone or CopyFail, before the server said that it copies.
     CopyEnd,
+    /// A question of ours, up to its ReadyForQuery.
+    Inquiry,
     /// A request of ours that must fail; the client reads this error in place of the server's.
     Poison(Box<ErrorReply>),
 }
@@ -319,6 +327,12 @@ impl Pipeline {
     #[inline]
     pub fn front(&self) -> Option<&Owed> {
         self.queue.front()
+    }
+
+    /// The same, to be changed in what is not counted.
+    #[inline]
+    pub(super) fn front_mut(&mut self) -> Option<&mut Owed> {
+        self.queue.front_mut()
     }
 
     /// Takes the reply that came.

@@ -7,10 +7,13 @@ use bytes::{BufMut, BytesMut};
 use hashbrown::HashMap;
 
 use super::ending::{Exit, exit};
-use super::pipeline::Effect;
+use super::portals::Does;
 use super::requests::does_not_exist;
+use super::tracking::statement_deeds;
 use super::words::{FirstWord, first_word};
 use crate::server::statements::StatementId;
+use crate::sql::Dialect;
+use crate::sql::deeds::Deed;
 use crate::wire::error::ErrorReply;
 use crate::wire::tag::frontend;
 
@@ -26,17 +29,17 @@ pub struct Statement {
     /// What it begins with.
     word: FirstWord,
     /// What it may do.
-    effect: Effect,
+    does: Does,
     /// The Parse body behind the name: text, NUL, parameter types.
     definition: Arc<[u8]>,
 }
 
 impl Statement {
-    pub(super) fn new(id: StatementId, definition: Arc<[u8]>) -> Self {
+    pub(super) fn new(id: StatementId, definition: Arc<[u8]>, dialect: Dialect) -> Self {
         let text = definition.split(|&byte| byte == 0).next().unwrap_or_default();
         let word = first_word(text);
-        let effect = word.effect(text, false);
-        Self { id, name: server_name(id), word, effect, definition }
+        let does = Does { effect: word.effect(text, false), deeds: statement_deeds(text, dialect) };
+        Self { id, name: server_name(id), word, does, definition }
     }
 
     /// The name on servers.
@@ -50,8 +53,13 @@ impl Statement {
     }
 
     /// What it may do that matters to what is sent behind it.
-    pub fn effect(&self) -> Effect {
-        self.effect
+    pub(super) fn does(&self) -> Does {
+        self.does.clone()
+    }
+
+    /// What it does to the session.
+    pub(super) fn deeds(&self) -> Option<&[Deed]> {
+        self.does.deeds()
     }
 
     /// What it is to a failed transaction block.
@@ -70,6 +78,13 @@ const SERVER_NAME: &[u8] = b"PGLIFEGUARD_";
 /// The name that a statement has on every server.
 pub fn server_name(id: StatementId) -> Box<[u8]> {
     [SERVER_NAME, id.0.to_string().as_bytes()].concat().into_boxed_slice()
+}
+
+/// Appends a name as SQL has it, in quotes.
+pub(super) fn push_name(name: &[u8], out: &mut String) {
+    out.push('"');
+    out.push_str(&String::from_utf8_lossy(name).replace('"', "\"\""));
+    out.push('"');
 }
 
 /// The statement of ours whose name stands in this text, a server's error in whatever language.

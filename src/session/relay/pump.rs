@@ -15,6 +15,7 @@ use super::backend::Heard;
 use super::machine::{Relay, Stop};
 use super::pipeline::Status;
 use super::steps::Steps;
+use super::undo::Undo;
 use crate::config::model::PoolMode;
 use crate::net::Stream;
 use crate::net::stream::Probe;
@@ -28,9 +29,11 @@ mod end;
 mod lending;
 mod lost;
 mod orders;
+mod pins;
 mod watch;
 
 pub use end::End;
+pub use pins::give_back_undone;
 use watch::Watch;
 
 /// One read takes at most this much, in bytes. Large results are a matter of this size.
@@ -90,6 +93,8 @@ pub struct Pump {
     /// Of the client's socket; `None` until the first poll.
     watch: Option<Watch>,
     mode: PoolMode,
+    /// A client that has what only its server has keeps it.
+    pub pins: bool,
     /// The front of `held` waits for the server, not for more of it.
     stalled: bool,
     /// It waits until the client has read more of its answers.
@@ -128,6 +133,7 @@ impl Pump {
             canceller,
             watch: None,
             mode,
+            pins: true,
             gone: false,
         }
     }

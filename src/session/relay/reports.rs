@@ -16,10 +16,14 @@ impl Relay {
         }
         server.exchange.portals.clear();
         if std::mem::take(&mut server.exchange.rolled_back) {
-            server.exchange.begun &= server.exchange.changes.is_empty();
+            server.exchange.begun &= !server.exchange.carries();
             server.exchange.changes.clear();
         } else {
             self.keep_changes(server);
+        }
+        server.exchange.assigning = None;
+        if let Some(there) = server.exchange.there.take() {
+            *server.assigned = there.kept();
         }
     }
 
@@ -73,6 +77,7 @@ impl Relay {
             if undone {
                 // Another transaction is chained to the one that is undone.
                 exchange.changes.clear();
+                exchange.assigning = None;
                 exchange.begun = false;
             }
         }
@@ -88,6 +93,10 @@ impl Relay {
         server.params.set(name, value);
         let Some(known) = self.params.get(name) else { return Ok(Take::Pass) };
         let exchange = &mut *server.exchange;
+        if exchange.restored.iter().any(|restored| restored.eq_ignore_ascii_case(name)) {
+            *server.matched = None;
+            return Ok(Take::Drop);
+        }
         if let Some(change) = exchange.changes.iter().find(|change| change.name.eq_ignore_ascii_case(name))
             && (*change.before == *value || known == value)
         {

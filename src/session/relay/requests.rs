@@ -11,8 +11,10 @@ use super::exchange::Exchange;
 use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
 use super::pipeline::{Closed, How, Name, Owed, Parses, Prepared, Status};
+use super::portals::Does;
 use super::prepared::{LASTING_MAX, Statement, put_frame, server_name, write_close};
 use super::steps::Steps;
+use super::tracking::{READ_MAX, depends_on_values, resolved};
 use super::words::first_word;
 use crate::server::statements::StatementId;
 use crate::wire::error::{ErrorReply, SqlState};
@@ -35,7 +37,8 @@ impl Relay {
         };
         let named = self.own_names && !name.is_empty();
         // What is remembered must be all here.
-        let remembered = named || (self.own_names && header.total <= LASTING_MAX);
+        let remembered =
+            named || (self.own_names && header.total <= LASTING_MAX) || (self.tracks && header.total <= READ_MAX);
         if remembered && have.len() < header.total {
             return Ok(Take::Stop(Stop::Input));
         }
@@ -48,10 +51,12 @@ impl Relay {
         if !self.begin(server, word.allows_prefix(), steps) {
             return Ok(HOLD);
         }
+        let deeds = self.reads_statement(&have[front..], have.len() < header.total);
         let exchange = &mut *server.exchange;
-        exchange.parsed = word.effect(&have[front..], have.len() < header.total);
+        let cut = have.len() < header.total;
+        exchange.parsed = Does { effect: word.effect(&have[front..], cut), deeds };
         if name.is_empty() {
-            (exchange.unnamed_word, exchange.unnamed_effect) = (whole, exchange.parsed);
+            (exchange.unnamed_word, exchange.unnamed_does) = (whole, exchange.parsed.clone());
         } else if !word.allows_cancel(false) {
             self.guarded.add(name);
         }
@@ -77,7 +82,7 @@ impl Relay {
             return Ok(HOLD);
         }
         let pipeline = &server.exchange.pipeline;
-        let statement = self.table.intern(definition, &self.params);
+        let statement = self.intern(definition);
         let there = server.statements.touch(statement.id);
         let duplicate = self.names.get(name).is_some();
         // What we are to answer depends on the transaction: in a failed one it is refused.
@@ -123,13 +128,17 @@ impl Relay {
             Head::Known(head) => head,
             Head::More => return Ok(Take::Stop(Stop::Input)),
         };
+        if have.len() < header.total && header.total <= READ_MAX && self.reads_values(server.exchange, head.statement) {
+            return Ok(Take::Stop(Stop::Input));
+        }
         if !self.own_names || head.statement.is_empty() {
             if let Some(take) = self.without_unnamed(server, head.statement, steps) {
                 return Ok(take);
             }
             let exchange = &mut *server.exchange;
-            let effect = if head.statement.is_empty() { exchange.unnamed_effect } else { exchange.parsed };
-            exchange.portals.bind(head.portal, effect);
+            let does = if head.statement.is_empty() { &exchange.unnamed_does } else { &exchange.parsed };
+            let does = bound(does.clone(), header, have);
+            exchange.portals.bind(head.portal, does);
             exchange.unnamed.used();
             exchange.counts.binds += 1;
             server.exchange.pipeline.push(Owed::Bind(How::Reply));
@@ -148,7 +157,8 @@ impl Relay {
                 out.put_slice(part);
             }
         });
-        server.exchange.portals.bind(head.portal, statement.effect());
+        let does = bound(statement.does(), header, have);
+        server.exchange.portals.bind(head.portal, does);
         server.exchange.counts.binds += 1;
         server.exchange.pipeline.push(Owed::Bind(How::Reply));
         Ok(Take::Behind(head.size))
@@ -198,12 +208,12 @@ impl Relay {
             return whole_name(header);
         }
         let (portal, _) = frame::c_string(&have[HEADER..]).ok_or(FrameError::Body(frontend::EXECUTE))?;
-        let effect = server.exchange.portals.execute(portal);
+        let Does { effect, deeds } = server.exchange.portals.execute(portal);
         let ends = effect.may_end();
         // A portal that was bound earlier is in a transaction block, of which only the end is not to be cancelled.
         server.exchange.asks(|_| !ends);
         self.begin_beyond_portals(server, steps);
-        server.exchange.pipeline.push(Owed::Execute { how: How::Reply, effect });
+        server.exchange.pipeline.push(Owed::Execute { how: How::Reply, effect, deeds });
         server.exchange.flushed = false;
         server.exchange.ended = ends;
         Ok(Take::Forward)
@@ -278,9 +288,10 @@ impl Relay {
             return None;
         }
         if let Some(definition) = self.unnamed.definition() {
+            let deeds = self.reads_statement(definition, false);
             let exchange = &mut *server.exchange;
             let word = first_word(definition);
-            exchange.unnamed_effect = word.effect(definition, false);
+            exchange.unnamed_does = Does { effect: word.effect(definition, false), deeds };
             exchange.unnamed_word = Some(word);
             steps.to_server.own(|out| put_frame(out, frontend::PARSE, &[b"\0", definition]));
             exchange.counts.server_parses += 1;
@@ -300,6 +311,15 @@ impl Relay {
             self.begin(server, true, steps);
         }
     }
+}
+
+/// What a portal does that is bound by this message, some of whose values may tell.
+fn bound(does: Does, header: Header, have: &[u8]) -> Does {
+    let Some(deeds) = does.deeds.as_ref().filter(|deeds| depends_on_values(deeds)) else { return does };
+    let whole = (have.len() == header.total).then_some(have);
+    let deeds =
+        whole.and_then(frame::bind_values).map_or_else(|| resolved(deeds, &[]), |values| resolved(deeds, &values));
+    Does { deeds: Some(Arc::new(deeds)), ..does }
 }
 
 /// Has the server prepare a statement, and drop others if it has too many.

@@ -4,6 +4,7 @@
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
+use super::own::{AUTHORIZATION, ROLE};
 use super::prepared::put_frame;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
@@ -34,6 +35,74 @@ pub fn differences(client: &ParamSet, server: &ParamSet) -> Changes {
         .collect()
 }
 
+/// A setting that no server reports, and what it is to be; `None`: the server's own default.
+pub type Assignment = (Box<str>, Option<Box<[u8]>>);
+
+/// What turns a server that has these of them into one that has the others. Nobody may set everything: what another
+/// client became is undone before, what this one became comes last.
+pub fn assignments(client: Option<&ParamSet>, server: Option<&ParamSet>) -> SmallVec<[Assignment; 2]> {
+    let mut all = SmallVec::new();
+    let get = |set: Option<&ParamSet>, name: &str| set.and_then(|set| set.get(name)).map(Box::<[u8]>::from);
+    let who = |set| [AUTHORIZATION, ROLE].map(|name| get(set, name));
+    let differ = who(client) != who(server);
+    let each = |set: Option<&ParamSet>| -> Vec<Box<str>> {
+        set.iter().flat_map(|set| set.iter()).map(|(name, _)| name.into()).collect()
+    };
+    if differ && who(server) != [None, None] {
+        // It resets the role, too.
+        all.push((AUTHORIZATION.into(), None));
+        all.push((ROLE.into(), None));
+    }
+    let plain = |name: &str| name != AUTHORIZATION && name != ROLE;
+    for name in each(server).into_iter().filter(|name| plain(name) && get(client, name).is_none()) {
+        all.push((name, None));
+    }
+    for name in each(client).into_iter().filter(|name| plain(name)) {
+        let wanted = get(client, &name);
+        if wanted != get(server, &name) {
+            all.push((name, wanted));
+        }
+    }
+    if differ {
+        let [authorization, role] = who(client);
+        all.extend(
+            [(AUTHORIZATION, authorization), (ROLE, role)]
+                .into_iter()
+                .filter_map(|(name, value)| value.map(|value| (Box::from(name), Some(value)))),
+        );
+    }
+    all
+}
+
+/// Appends Parse, Bind and Execute, without Sync, of what assigns a setting, under this name for the statement.
+pub fn write_assignment(statement: &[u8], (name, value): &Assignment, out: &mut BytesMut) {
+    let Some(value) = value else {
+        let name = name.split('.').map(quoted).collect::<Vec<_>>().join(".");
+        return write_statement(statement, format!("RESET {name}").as_bytes(), &[], out);
+    };
+    // No row comes of it. As parameters, bytes beyond ASCII are safe in every encoding, and lists are what they are.
+    let text = b"SELECT WHERE pg_catalog.set_config($1, $2, false) IS NULL";
+    write_statement(statement, text, &[name.as_bytes(), value], out);
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn write_statement(statement: &[u8], text: &[u8], params: &[&[u8]], out: &mut BytesMut) {
+    put_frame(out, frontend::PARSE, &[statement, b"\0", text, b"\0\0\0"]);
+    let count = u16::try_from(params.len()).unwrap_or_default().to_be_bytes();
+    let mut bind = [b"\0", statement, b"\0\0\0", &count].concat();
+    for param in params {
+        // They were part of a message.
+        bind.extend_from_slice(&u32::try_from(param.len()).unwrap_or_default().to_be_bytes());
+        bind.extend_from_slice(param);
+    }
+    bind.extend_from_slice(&[0, 0]);
+    put_frame(out, frontend::BIND, &[&bind]);
+    put_frame(out, frontend::EXECUTE, &[&[0; 5]]);
+}
+
 /// Values compare without case, as PgBouncer does it, but an application's name is what it is.
 fn equal(name: &str, a: &[u8], b: &[u8]) -> bool {
     a == b || (name != "application_name" && a.eq_ignore_ascii_case(b))
@@ -47,9 +116,7 @@ pub fn write_set(statement: &[u8], name: &str, value: &[u8], out: &mut BytesMut)
     } else {
         push_literal(value, &mut text);
     }
-    put_frame(out, frontend::PARSE, &[statement, b"\0", &text, b"\0\0\0"]);
-    put_frame(out, frontend::BIND, &[b"\0", statement, b"\0", &[0; 6]]);
-    put_frame(out, frontend::EXECUTE, &[&[0; 5]]);
+    write_statement(statement, &text, &[], out);
 }
 
 /// `E'…'` means the same whatever standard_conforming_strings says. Bytes beyond ASCII become `?`:

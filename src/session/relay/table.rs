@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::prepared::{Hasher, Statement};
 use crate::server::statements::StatementId;
+use crate::sql::Dialect;
 use crate::wire::params::ParamSet;
 
 /// Reported settings by which constants in a text are read.
@@ -31,7 +32,7 @@ struct Known {
 
 impl Table {
     /// The statement with this definition (text, NUL, parameter types), for a client with these settings.
-    pub fn intern(&self, definition: &[u8], settings: &ParamSet) -> Arc<Statement> {
+    pub fn intern(&self, definition: &[u8], settings: &ParamSet, dialect: Dialect) -> Arc<Statement> {
         let mut key: SmallVec<[u8; 512]> = SmallVec::from_slice(definition);
         for name in READ_BY {
             key.push(0);
@@ -42,7 +43,7 @@ impl Table {
             return statement;
         }
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        let statement = Arc::new(Statement::new(id, definition.into()));
+        let statement = Arc::new(Statement::new(id, definition.into(), dialect));
         known.by_definition.insert(key.into_vec().into(), Arc::downgrade(&statement));
         if known.by_definition.len() > known.sweep_at {
             known.by_definition.retain(|_, statement| statement.strong_count() > 0);
@@ -61,25 +62,25 @@ mod tests {
     fn one_definition_is_one_statement_while_someone_has_it() {
         let table = Table::default();
         let mut settings = ParamSet::default();
-        let first = table.intern(b"select 1\0\0\0", &settings);
-        assert!(Arc::ptr_eq(&first, &table.intern(b"select 1\0\0\0", &settings)));
-        assert_ne!(first.id, table.intern(b"select 2\0\0\0", &settings).id);
+        let first = table.intern(b"select 1\0\0\0", &settings, Dialect::default());
+        assert!(Arc::ptr_eq(&first, &table.intern(b"select 1\0\0\0", &settings, Dialect::default())));
+        assert_ne!(first.id, table.intern(b"select 2\0\0\0", &settings, Dialect::default()).id);
         settings.set("application_name", b"x");
-        assert!(Arc::ptr_eq(&first, &table.intern(b"select 1\0\0\0", &settings)));
+        assert!(Arc::ptr_eq(&first, &table.intern(b"select 1\0\0\0", &settings, Dialect::default())));
         settings.set("DateStyle", b"ISO, DMY");
-        assert_ne!(first.id, table.intern(b"select 1\0\0\0", &settings).id);
+        assert_ne!(first.id, table.intern(b"select 1\0\0\0", &settings, Dialect::default()).id);
         let settings = ParamSet::default();
         assert_eq!(first.word(), first_word(b"select"));
         let old = first.id;
         drop(first);
-        assert_ne!(table.intern(b"select 1\0\0\0", &settings).id, old);
+        assert_ne!(table.intern(b"select 1\0\0\0", &settings, Dialect::default()).id, old);
     }
 
     #[test]
     fn definitions_that_nobody_has_are_swept_out() {
         let table = Table::default();
         for n in 0..5000 {
-            table.intern(format!("select {n}\0\0\0").as_bytes(), &ParamSet::default());
+            table.intern(format!("select {n}\0\0\0").as_bytes(), &ParamSet::default(), Dialect::default());
         }
         assert!(table.known.lock().by_definition.len() <= 1025);
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::{count, count_by, zero};
-use crate::telemetry::labels::{CancelOutcome, CloseReason, LoginRefusal, ServerLoss, sqlstate_class};
+use crate::telemetry::labels::{CancelOutcome, CloseReason, Dirt, LoginRefusal, Pin, ServerLoss, sqlstate_class};
 use crate::telemetry::log::{CONNECTIONS, DISCONNECTIONS, POOLER_ERRORS};
 use crate::telemetry::names::{
-    CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS,
-    PROTOCOL_VIOLATIONS, SERVER_ERRORS, SERVERS_LOST,
+    CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS, PINS,
+    PROTOCOL_VIOLATIONS, SERVER_ERRORS, SERVER_RESETS, SERVERS_LOST,
 };
 
 pub(super) fn begin_at_zero() {
@@ -21,6 +21,8 @@ pub(super) fn begin_at_zero() {
     LoginRefusal::ALL.iter().for_each(|reason| zero(LOGIN_REFUSALS, "reason", reason.as_str()));
     CloseReason::ALL.iter().for_each(|reason| zero(CLIENT_DISCONNECTIONS, "reason", reason.as_str()));
     ServerLoss::ALL.iter().for_each(|outcome| zero(SERVERS_LOST, "outcome", outcome.as_str()));
+    Pin::ALL.iter().for_each(|reason| zero(PINS, "reason", reason.as_str()));
+    Dirt::ALL.iter().for_each(|reason| zero(SERVER_RESETS, "reason", reason.as_str()));
     CancelOutcome::ALL.iter().for_each(|outcome| zero(CANCEL_REQUESTS, "outcome", outcome.as_str()));
 }
 
@@ -81,6 +83,18 @@ pub fn server_error_seen(class: [u8; 2]) {
 pub fn server_lost(endpoint: &dyn Display, cause: &dyn Display, outcome: ServerLoss) {
     count_by(SERVERS_LOST, "outcome", outcome.as_str());
     warn!(target: POOLER_ERRORS, %endpoint, outcome = outcome.as_str(), "server conn crashed? {cause}");
+}
+
+/// A client keeps its server beyond its transaction, for one more reason.
+pub fn client_pinned(client: &dyn Display, reason: Pin) {
+    count_by(PINS, "reason", reason.as_str());
+    info!(%client, reason = reason.as_str(), "client keeps its server");
+}
+
+/// A server is reset, for what a client may have left there.
+pub fn server_dirty(client: &dyn Display, reason: Dirt) {
+    count_by(SERVER_RESETS, "reason", reason.as_str());
+    debug!(%client, reason = reason.as_str(), "server is reset");
 }
 
 /// A cancel request came to its end.

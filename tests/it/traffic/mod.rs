@@ -8,6 +8,8 @@ mod mistakes;
 mod notices;
 mod pipelines;
 mod results;
+mod session;
+mod session_model;
 mod settings;
 mod sizes;
 mod statements;

@@ -14,6 +14,7 @@ struct Pair {
     exchange: Exchange,
     params: ParamSet,
     matched: Option<ParamSet>,
+    assigned: Option<ParamSet>,
     statements: Statements,
 }
 
@@ -29,22 +30,23 @@ impl Pair {
             exchange: Exchange::default(),
             params: set(server),
             matched: None,
+            assigned: None,
             statements: Statements::new(10),
         }
     }
 
     /// The tags of what the server is sent.
     fn client_sends(&mut self, bytes: &[u8]) -> String {
-        let Self { relay, exchange, params, matched, statements } = self;
+        let Self { relay, exchange, params, matched, assigned, statements } = self;
         let mut steps = Steps::default();
-        relay.from_client(Some(Attached { exchange, params, matched, statements }), bytes, &mut steps);
+        relay.from_client(Some(Attached { exchange, params, matched, assigned, statements }), bytes, &mut steps);
         tags(&steps.to_server.concat(bytes))
     }
 
     fn server_sends(&mut self, bytes: &[u8]) {
-        let Self { relay, exchange, params, matched, statements } = self;
+        let Self { relay, exchange, params, matched, assigned, statements } = self;
         let mut steps = Steps::default();
-        let server = &mut Attached { exchange, params, matched, statements };
+        let server = &mut Attached { exchange, params, matched, assigned, statements };
         relay.from_server(server, bytes, &mut steps).expect("what is owed");
     }
 

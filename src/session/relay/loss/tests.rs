@@ -68,11 +68,12 @@ impl Pair {
     fn feed(&mut self) {
         loop {
             let mut steps = Steps::default();
-            let mut matched = None;
+            let (mut matched, mut assigned) = (None, None);
             let server = self.exchange.as_mut().map(|exchange| Attached {
                 exchange,
                 params: &mut self.params,
                 matched: &mut matched,
+                assigned: &mut assigned,
                 statements: &mut self.statements,
             });
             let fed = self.relay.from_client(server, &self.held, &mut steps);
@@ -92,7 +93,8 @@ impl Pair {
         let mut steps = Steps::default();
         let exchange = self.exchange.as_mut().expect("it has a server");
         let Self { relay, params, statements, .. } = self;
-        let result = act(relay, Attached { exchange, params, matched: &mut None, statements }, &mut steps);
+        let result =
+            act(relay, Attached { exchange, params, matched: &mut None, assigned: &mut None, statements }, &mut steps);
         (result, steps)
     }
 

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Pump, Scratch, Waiting};
+use super::{Pump, Scratch, Waiting, give_back_undone};
 use crate::config::model::PoolMode;
-use crate::pool::Lease;
+use crate::pool::{CloseReason, Lease};
 use crate::session::deadlines::Phase;
 use crate::session::relay::active::Active;
+use crate::session::relay::undo::Undo;
 
 impl Pump {
     /// Takes a free server, or a place in the queue. Returns whether there is a server now.
@@ -41,13 +42,18 @@ impl Pump {
     /// Gives the server back, unless the client keeps it for its session.
     #[inline]
     pub(super) fn give_back_if_settled(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
-        if self.mode != PoolMode::Session && self.active.as_ref().is_some_and(Active::settled) {
+        if self.mode == PoolMode::Session || !self.active.as_ref().is_some_and(Active::settled) {
+            return;
+        }
+        if !(self.relay.is_tied() && self.keeps_server()) {
             self.give_back(now, scratch);
         }
     }
 
     fn give_back(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
         let Some(Active { lease, mut work }) = self.active.take() else { return };
+        let plain = self.relay.own.is_none() && work.exchange.doubts.is_empty();
+        let undo = if plain { Undo::Nothing } else { self.undo(&mut work.exchange) };
         let (now, micros) = now.unwrap_or_else(|| {
             let now = Instant::now();
             (now, self.shared.micros(now))
@@ -63,8 +69,10 @@ impl Pump {
         }
         let resets = lease.pool().resets_always();
         match work.cancels.take() {
+            None if undo != Undo::Nothing => give_back_undone(lease, undo, now, &mut work.tally),
             None if resets => lease.release_after_reset(now, &mut work.tally),
             None => lease.release(now, &mut work.tally),
+            Some(_) if undo != Undo::Nothing => lease.discard(CloseReason::CancelUncertain, &mut work.tally),
             Some(cancels) => lease.quarantine(cancels.landed(), resets, now, &mut work.tally),
         }
         scratch.keep(work);

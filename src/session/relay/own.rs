@@ -1,0 +1,302 @@
+//! What a client has made its session to be, beyond what servers report: its settings, which follow it from server to
+//! server, and what only its server has, which ties it to that one. Both are undone with the transaction or savepoint
+//! that made them, as PostgreSQL does it. The same is kept of a server's session, while somebody has it.
+
+use std::sync::Arc;
+
+use crate::sql::deeds::{Deed, Name, What};
+use crate::wire::params::ParamSet;
+
+/// A client's session as its statements have made it.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// What it asked for in its startup packet: to this a RESET returns.
+    base: ParamSet,
+    now: Held,
+    /// As the transaction under way found it, once that has changed something.
+    before: Option<Held>,
+    savepoints: Vec<(Name, Held)>,
+    /// What no rollback undoes.
+    lasting: Vec<(What, Name)>,
+    /// The transaction under way has failed.
+    failed: bool,
+}
+
+/// What a rollback puts back. A copy costs nothing.
+#[derive(Debug, Clone, Default)]
+struct Held {
+    settings: ParamSet,
+    things: Arc<Vec<(What, Name)>>,
+}
+
+impl Own {
+    /// For a client that asked for these settings in its startup packet.
+    pub fn new(base: ParamSet) -> Self {
+        let now = Held { settings: base.clone(), ..Held::default() };
+        Self { base, now, ..Self::default() }
+    }
+
+    /// For a server that was given these settings.
+    pub fn of_server(assigned: Option<&ParamSet>) -> Self {
+        let settings = assigned.cloned().unwrap_or_default();
+        Self { now: Held { settings, ..Held::default() }, ..Self::default() }
+    }
+
+    /// All its settings are these, within the transaction under way.
+    pub fn becomes(&mut self, settings: &ParamSet) {
+        self.change().settings = settings.clone();
+    }
+
+    /// The settings that its server is to have. Names are in small letters.
+    pub fn settings(&self) -> &ParamSet {
+        &self.now.settings
+    }
+
+    /// Its settings, for as long as nobody has the server; `None`: it has none.
+    pub fn kept(self) -> Option<ParamSet> {
+        Some(self.now.settings).filter(|settings| !settings.is_empty())
+    }
+
+    /// Why it must keep its server, if it must: what it has there, in the order in which it came.
+    pub fn ties(&self) -> impl Iterator<Item = What> {
+        self.lasting.iter().chain(self.now.things.iter()).map(|(what, _)| *what)
+    }
+
+    /// The names of what it has there of a kind.
+    pub fn names_of(&self, what: What) -> impl Iterator<Item = &[u8]> {
+        let all = self.lasting.iter().chain(self.now.things.iter());
+        all.filter(move |(kind, _)| *kind == what).map(|(_, name)| &**name)
+    }
+
+    /// Whether it must keep its server.
+    pub fn is_tied(&self) -> bool {
+        !(self.lasting.is_empty() && self.now.things.is_empty())
+    }
+
+    /// Nothing of this kind is on its server any more.
+    pub fn lacks(&mut self, what: What) {
+        self.lets(what, None);
+        self.before = None;
+    }
+
+    /// What it had on its server is gone.
+    pub fn unties(&mut self) {
+        self.lasting.clear();
+        self.now.things = Arc::default();
+    }
+
+    /// A statement has come to its end that does this. What servers report, `reported` tells by name, is left to them.
+    pub fn does(&mut self, deed: &Deed, reported: impl Fn(&str) -> bool) {
+        match deed {
+            Deed::Set(name, value) => self.set(name, Some(value), reported),
+            Deed::Reset(name) => {
+                let value = str::from_utf8(name).ok().and_then(|name| self.base.get(name)).map(Box::from);
+                self.set(name, value.as_deref(), reported);
+            }
+            Deed::ResetAll => self.reset_all(),
+            Deed::DiscardAll => {
+                self.reset_all();
+                for name in [ROLE, AUTHORIZATION] {
+                    self.change().settings.remove(name);
+                }
+                self.change().things = Arc::default();
+                self.lasting.clear();
+            }
+            Deed::Savepoint(name) => {
+                let held = self.change().clone();
+                self.savepoints.push((name.clone(), held));
+            }
+            Deed::Release(name) => {
+                if let Some(at) = self.savepoint(name) {
+                    self.savepoints.truncate(at);
+                }
+            }
+            Deed::RollbackTo(name) => self.rolls_back_to(name),
+            Deed::Holds(what, name) => self.holds(*what, name),
+            Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
+            Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
+        }
+    }
+
+    /// A request of the transaction under way has failed.
+    pub fn fails(&mut self) {
+        self.failed = true;
+    }
+
+    /// A COMMIT was carried out.
+    pub fn commits(&mut self) {
+        self.before = None;
+        self.savepoints.clear();
+        self.failed = false;
+    }
+
+    /// The transaction was rolled back.
+    pub fn rolls_back(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.now = before;
+        }
+        self.savepoints.clear();
+        self.failed = false;
+    }
+
+    /// The server is ready: outside of a transaction block (`idle`) the transaction is over.
+    pub fn ready(&mut self, idle: bool) {
+        match (idle, self.failed) {
+            (true, true) => self.rolls_back(),
+            (true, false) => self.commits(),
+            (false, _) => {}
+        }
+    }
+
+    /// Where a change begins: what there was before it can be put back.
+    fn change(&mut self) -> &mut Held {
+        self.before.get_or_insert_with(|| self.now.clone());
+        &mut self.now
+    }
+
+    fn set(&mut self, name: &[u8], value: Option<&[u8]>, reported: impl Fn(&str) -> bool) {
+        // A name that is not UTF-8 is that of no setting.
+        let Some(name) = str::from_utf8(name).ok().filter(|name| !reported(name)) else { return };
+        let settings = &mut self.change().settings;
+        if name == AUTHORIZATION {
+            settings.remove(ROLE);
+        }
+        match value {
+            Some(value) => _ = settings.set(name, value),
+            None => _ = settings.remove(name),
+        }
+    }
+
+    fn reset_all(&mut self) {
+        let base = self.base.clone();
+        let settings = &mut self.change().settings;
+        let kept = [AUTHORIZATION, ROLE].map(|name| (name, settings.get(name).map(Box::<[u8]>::from)));
+        *settings = base;
+        for (name, value) in kept {
+            value.iter().for_each(|value| _ = settings.set(name, value));
+        }
+    }
+
+    fn rolls_back_to(&mut self, name: &[u8]) {
+        if let Some(at) = self.savepoint(name) {
+            self.savepoints.truncate(at + 1);
+            self.now = self.savepoints[at].1.clone();
+            self.failed = false;
+        }
+    }
+
+    fn savepoint(&self, name: &[u8]) -> Option<usize> {
+        self.savepoints.iter().rposition(|(known, _)| **known == *name)
+    }
+
+    fn holds(&mut self, what: What, name: &[u8]) {
+        let thing = (what, Name::from(name));
+        if outlasts_rollback(what) {
+            if !self.lasting.contains(&thing) {
+                self.lasting.push(thing);
+            }
+        } else if !self.now.things.contains(&thing) {
+            Arc::make_mut(&mut self.change().things).push(thing);
+        }
+    }
+
+    fn lets(&mut self, what: What, name: Option<&[u8]>) {
+        let stays = |(kind, known): &(What, Name)| *kind != what || name.is_some_and(|name| **known != *name);
+        if outlasts_rollback(what) {
+            self.lasting.retain(stays);
+        } else if !self.now.things.iter().all(stays) {
+            Arc::make_mut(&mut self.change().things).retain(stays);
+        }
+    }
+}
+
+/// What PostgreSQL keeps although the transaction that made it is rolled back.
+fn outlasts_rollback(what: What) -> bool {
+    match what {
+        What::Statement | What::Lock | What::Library | What::Seed | What::Connection => true,
+        What::Temporary | What::Cursor | What::Channel => false,
+    }
+}
+
+/// SET ROLE, as a setting.
+pub(super) const ROLE: &str = "role";
+/// SET SESSION AUTHORIZATION, as a setting.
+pub(super) const AUTHORIZATION: &str = "session_authorization";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Dialect, Script, Source, deeds};
+
+    /// Runs texts one by one; `!` fails the transaction, `;` alone is ReadyForQuery outside of a block.
+    fn run(own: &mut Own, texts: &[&str]) -> String {
+        for text in texts {
+            match *text {
+                "!" => own.fails(),
+                ";" => own.ready(true),
+                "begin" => own.ready(false),
+                "commit" => own.commits(),
+                "rollback" => own.rolls_back(),
+                text => {
+                    let source = Source::new(text.as_bytes(), Dialect::default());
+                    let script = Script::of(source.text, source.dialect);
+                    for deed in deeds::of_script(&script, source).unwrap_or_default().iter().flatten() {
+                        own.does(deed, |name| name == "timezone");
+                    }
+                }
+            }
+        }
+        let settings = own.settings().iter().map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)));
+        let ties = own.ties().map(|what| format!("{what:?}"));
+        settings.chain(ties).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_is_set_is_undone_with_its_transaction_or_savepoint() {
+        for (texts, then) in [
+            (&["set a.b = 1", ";"][..], "a.b=1"),
+            (&["set a.b = 1", "!", ";"], ""),
+            (&["begin", "set a.b = 1", "rollback", ";"], ""),
+            (&["begin", "set a.b = 1", "commit", "set a.b = 2", "!", ";"], "a.b=1"),
+            (&["begin", "set a.b = 1", "savepoint s", "set a.b = 2", "rollback to s", "commit", ";"], "a.b=1"),
+            (&["begin", "savepoint s", "set a.b = 2", "!", "rollback to s", "set a.b = 3", "commit", ";"], "a.b=3"),
+            (&["begin", "savepoint s", "set a.b = 2", "release s", "rollback to s", "commit", ";"], "a.b=2"),
+            (
+                &["begin", "savepoint s", "set a.b = 1", "savepoint s", "set a.b = 2", "rollback to s", "release s"],
+                "a.b=1",
+            ),
+            (&["begin", "savepoint s", "set a.b = 1", "savepoint t", "rollback to s", "commit"], ""),
+            (&["set timezone = 'UTC'", ";"], ""),
+            (&["set local a.b = 1", ";"], ""),
+            (&["create temp table t (n int)", ";"], "Temporary"),
+            (&["create temp table t (n int)", "!", ";"], ""),
+            (&["select pg_advisory_lock(1)", "!", ";"], "Lock"),
+            (&["listen c", "listen c", ";", "listen d", ";", "unlisten c", ";"], "Channel"),
+            (&["listen c", ";", "unlisten c", "!", ";"], "Channel"),
+            (&["listen c", ";", "unlisten *", ";"], ""),
+            (&["prepare p as select 1", "prepare q as select 1", "deallocate p", ";"], "Statement"),
+            (&["prepare p as select 1", "deallocate all", ";"], ""),
+            (&["create temp table t (n int)", "prepare p as select 1", ";", "discard all", ";"], ""),
+        ] {
+            assert_eq!(run(&mut Own::default(), texts), then, "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_returns_to_what_the_client_asked_for_at_its_login() {
+        let mut base = ParamSet::default();
+        base.set("search_path", b"app");
+        for (texts, then) in [
+            (&["set search_path = x", "reset search_path", ";"][..], "search_path=app"),
+            (&["set search_path = x", "set a.b = 1", "reset all", ";"], "search_path=app"),
+            (&["set search_path = x", ";", "reset all", "!", ";"], "search_path=x"),
+            (&["set role bob", "reset all", ";"], "search_path=app role=bob"),
+            (&["set role bob", "discard all", ";"], "search_path=app"),
+            (&["set role bob", "set session authorization al", ";"], "search_path=app session_authorization=al"),
+            (&["set role bob", "reset role", ";"], "search_path=app"),
+            (&["set search_path = default", ";"], "search_path=app"),
+        ] {
+            assert_eq!(run(&mut Own::new(base.clone()), texts), then, "{texts:?}");
+        }
+    }
+}

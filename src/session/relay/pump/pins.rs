@@ -1,0 +1,64 @@
+//! A server that its client keeps, or leaves with something that is to be undone.
+
+use std::time::Instant;
+
+use super::Pump;
+use crate::pool::stats::Tally;
+use crate::pool::{CloseReason, Lease};
+use crate::session::relay::Exchange;
+use crate::session::relay::undo::Undo;
+use crate::sql::deeds::{Doubt, What};
+use crate::telemetry::events::session as events;
+use crate::telemetry::labels::{Dirt, Pin};
+
+impl Pump {
+    /// The client has what only this server has. Returns whether it may keep it.
+    #[cold]
+    pub(super) fn keeps_server(&mut self) -> bool {
+        let Some(active) = self.active.as_mut().filter(|_| self.pins) else { return false };
+        self.shared.pool.tally(&mut active.work.tally);
+        for what in self.relay.ties() {
+            if self.shared.pin(label(what)) {
+                events::client_pinned(&*self.shared, label(what));
+            }
+        }
+        true
+    }
+
+    /// Of what the server is to be cleaned that the client gives back.
+    #[cold]
+    pub(super) fn undo(&mut self, exchange: &mut Exchange) -> Undo {
+        self.shared.unpin();
+        let of_doubts = exchange.doubts.iter().map(|doubt| match doubt {
+            Doubt::Setting => Dirt::Setting,
+            Doubt::Code => Dirt::Code,
+            Doubt::Text => Dirt::Text,
+        });
+        let left = self.relay.is_tied().then_some(Dirt::LeftBehind);
+        of_doubts.chain(left).for_each(|dirt| events::server_dirty(&*self.shared, dirt));
+        self.relay.undo(exchange)
+    }
+}
+
+fn label(what: What) -> Pin {
+    match what {
+        What::Temporary => Pin::Temporary,
+        What::Cursor => Pin::Cursor,
+        What::Statement => Pin::Statement,
+        What::Channel => Pin::Channel,
+        What::Lock => Pin::Lock,
+        What::Library => Pin::Library,
+        What::Seed => Pin::Seed,
+        What::Connection => Pin::Connection,
+    }
+}
+
+/// Gives a server back that must be made fit for the next client.
+#[cold]
+pub fn give_back_undone(lease: Lease, undo: Undo, now: Instant, tally: &mut Tally) {
+    match undo {
+        Undo::Nothing => lease.release(now, tally),
+        Undo::Query { text, resets } => lease.release_after(text, resets, now, tally),
+        Undo::Close => lease.discard(CloseReason::Unclean, tally),
+    }
+}

@@ -1,0 +1,253 @@
+//! What the statements of a client do to its session, followed from their text to their end.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::exchange::Exchange;
+use super::machine::{Attached, Relay};
+use super::own::Own;
+use super::pipeline::Owed;
+use super::prepared::{Statement, put_frame};
+use super::steps::Steps;
+use super::undo::Undo;
+use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
+use crate::sql::{Dialect, Script, Source};
+use crate::wire::params::ParamSet;
+use crate::wire::tag::backend;
+
+/// A text of so many bytes is waited for; of a longer one it is unknown what its end does.
+pub(super) const READ_MAX: usize = 256 * 1024;
+
+/// What the statements of a text do, and how many of them have come to their end.
+#[derive(Debug)]
+pub struct Running {
+    statements: Box<[Deeds]>,
+    done: usize,
+}
+
+impl Running {
+    fn current(&self) -> &[Deed] {
+        self.statements.get(self.done).map_or(&[], |deeds| deeds)
+    }
+}
+
+impl Relay {
+    /// What makes the client's server fit for the next one, and ends what ties the client to it.
+    pub fn undo(&mut self, exchange: &mut Exchange) -> Undo {
+        if exchange.doubts.is_empty() && !self.is_tied() {
+            return Undo::Nothing;
+        }
+        let undo = Undo::of(self.own.as_deref(), &exchange.doubts);
+        if let Some(own) = &mut self.own {
+            own.unties();
+        }
+        undo
+    }
+
+    /// The settings of the client's that no server reports; `None` where it has none.
+    pub(super) fn own_settings(&self) -> Option<&ParamSet> {
+        self.own.as_deref().map(Own::settings).filter(|settings| !settings.is_empty())
+    }
+
+    /// Whether the client must keep its server.
+    pub fn is_tied(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is_tied())
+    }
+
+    /// Why it must.
+    pub fn ties(&self) -> impl Iterator<Item = What> {
+        self.own.iter().flat_map(|own| own.ties())
+    }
+
+    /// What the statements of a Query do to the session; `cut` says that more of it is to come.
+    pub(super) fn reads(&self, text: &[u8], cut: bool) -> Option<Box<Running>> {
+        if !self.tracks {
+            return None;
+        }
+        let statements = if cut { [unclear_deeds()].into() } else { read(text, self.dialect())? };
+        Some(Box::new(Running { statements, done: 0 }))
+    }
+
+    /// The same of the statement of a Parse.
+    pub(super) fn reads_statement(&self, text: &[u8], cut: bool) -> Option<Arc<Deeds>> {
+        if !self.tracks {
+            return None;
+        }
+        let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+        if cut { Some(Arc::new(unclear_deeds())) } else { statement_deeds(text, self.dialect()) }
+    }
+
+    /// The statement with this definition, shared with whoever else has it.
+    pub(super) fn intern(&self, definition: &[u8]) -> Arc<Statement> {
+        self.table.intern(definition, &self.params, self.dialect())
+    }
+
+    /// Whether the values of a Bind tell what this statement does.
+    pub(super) fn reads_values(&self, exchange: &Exchange, statement: &[u8]) -> bool {
+        let deeds = match (statement, self.own_names) {
+            (b"", _) => exchange.unnamed_does.deeds(),
+            (_, false) => exchange.parsed.deeds(),
+            (name, true) => self.names.get(name).and_then(|statement| statement.deeds()),
+        };
+        self.tracks && deeds.is_some_and(depends_on_values)
+    }
+
+    /// A statement has come to its end well, with this tag.
+    pub(super) fn done(&mut self, server: &mut Attached<'_>, tag: &[u8], steps: &mut Steps) {
+        let mut partly = false;
+        match server.exchange.pipeline.front_mut() {
+            Some(Owed::Query { deeds: Some(running), .. }) => {
+                partly = running.current().iter().any(is_partial);
+                let statement = running.statements.get_mut(running.done).map(std::mem::take).unwrap_or_default();
+                running.done += 1;
+                self.does(server, &statement, steps);
+            }
+            Some(Owed::Execute { deeds: Some(deeds), .. }) => {
+                partly = deeds.iter().any(is_partial);
+                let deeds = Arc::clone(deeds);
+                self.does(server, &deeds, steps);
+            }
+            _ => {}
+        }
+        self.sessions(server.exchange, |session| match tag {
+            b"COMMIT\0" | b"PREPARE TRANSACTION\0" => session.commits(),
+            b"ROLLBACK\0" if !partly => session.rolls_back(),
+            _ => {}
+        });
+    }
+
+    /// The client's session, and the one of its server: the same happens to both.
+    fn sessions(&mut self, exchange: &mut Exchange, change: impl Fn(&mut Own)) {
+        self.own.as_deref_mut().into_iter().chain(exchange.there.as_deref_mut()).for_each(change);
+    }
+
+    /// The server is ready, outside of a transaction block or in one. Where it has reset what the client is to have, that
+    /// is set anew before the client's next message.
+    #[inline]
+    pub(super) fn session_ready(&mut self, exchange: &mut Exchange, idle: bool) {
+        if self.own.is_none() && exchange.there.is_none() && !exchange.again {
+            return;
+        }
+        self.sessions(exchange, |session| session.ready(idle));
+        if exchange.pipeline.is_empty() {
+            let differs = exchange.there.as_deref().is_some_and(|there| Some(there.settings()) != self.own_settings());
+            exchange.begun &= !(std::mem::take(&mut exchange.again) || differs);
+            exchange.restored.clear();
+        }
+    }
+
+    fn does(&mut self, server: &mut Attached<'_>, deeds: &[Deed], steps: &mut Steps) {
+        for deed in deeds {
+            match deed {
+                Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
+                Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
+                Deed::MayLet(what) => server.exchange.may_be_gone.push(*what),
+                deed => {
+                    self.resets(server, deed, steps);
+                    let assigned = server.assigned.as_ref();
+                    server.exchange.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
+                    self.own.get_or_insert_default();
+                    let reported = self.params.clone();
+                    self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));
+                }
+            }
+        }
+    }
+
+    /// The server has its own defaults again, where the client is to have what it asked for at its login: that is to be
+    /// set anew before the client's next message.
+    fn resets(&mut self, server: &mut Attached<'_>, deed: &Deed, steps: &mut Steps) {
+        let reset = |name: &str| match deed {
+            Deed::Reset(reset) => reset.eq_ignore_ascii_case(name.as_bytes()),
+            Deed::ResetAll | Deed::DiscardAll => true,
+            _ => false,
+        };
+        let asked: Vec<(Box<str>, Box<[u8]>)> = self.base.iter().flat_map(ParamSet::iter).map(own_pair).collect();
+        for (name, value) in asked.into_iter().filter(|(name, _)| reset(name)) {
+            if self.params.set(&name, &value) {
+                self.params_changed = true;
+                let parts: [&[u8]; 4] = [name.as_bytes(), b"\0", &value, b"\0"];
+                steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
+            }
+            *server.matched = None;
+            server.exchange.again = true;
+            server.exchange.restored.push(name);
+        }
+    }
+
+    /// The request at the front has failed, and its transaction with it. What no rollback undoes it may have done before.
+    pub(super) fn request_failed(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
+        let front = match server.exchange.pipeline.front() {
+            Some(Owed::Query { deeds: Some(running), .. }) => running.current(),
+            Some(Owed::Execute { deeds: Some(deeds), .. }) => &deeds[..],
+            _ => &[],
+        };
+        let lasting: SmallVec<[Deed; 1]> = front.iter().filter(|deed| outlasts_failure(deed)).cloned().collect();
+        self.does(server, &lasting, steps);
+        self.sessions(server.exchange, Own::fails);
+    }
+}
+
+/// Whether the values of a Bind tell what these do.
+pub(super) fn depends_on_values(deeds: &[Deed]) -> bool {
+    deeds.iter().any(|deed| matches!(deed, Deed::SetConfig(_)))
+}
+
+/// What these do with the values of a Bind.
+pub(super) fn resolved(deeds: &[Deed], values: &[Option<&[u8]>]) -> Deeds {
+    let with_values = |deed: &Deed| match deed {
+        Deed::SetConfig(config) => config.with(values),
+        deed => Some(deed.clone()),
+    };
+    deeds.iter().filter_map(with_values).collect()
+}
+
+/// Whether both are surely the same.
+pub(super) fn same(one: Option<&ParamSet>, other: Option<&ParamSet>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.same(other),
+        _ => false,
+    }
+}
+
+fn own_pair((name, value): (&str, &[u8])) -> (Box<str>, Box<[u8]>) {
+    (name.into(), value.into())
+}
+
+fn unclear_deeds() -> Deeds {
+    let mut deeds = Deeds::new();
+    deeds.push(Deed::Unclear(Doubt::Text));
+    deeds
+}
+
+/// What the only statement of a text does to its session.
+pub(super) fn statement_deeds(text: &[u8], dialect: Dialect) -> Option<Arc<Deeds>> {
+    read(text, dialect)?.into_vec().into_iter().next().map(Arc::new)
+}
+
+fn read(text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    let may_do = deeds::may_do(text);
+    may_do.then(|| deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect)))?
+}
+
+fn doubts(exchange: &mut Exchange, doubt: Doubt) {
+    if !exchange.doubts.contains(&doubt) {
+        exchange.doubts.push(doubt);
+    }
+}
+
+/// A ROLLBACK that does not end the transaction.
+fn is_partial(deed: &Deed) -> bool {
+    matches!(deed, Deed::RollbackTo(_))
+}
+
+fn outlasts_failure(deed: &Deed) -> bool {
+    match deed {
+        Deed::Unclear(_) => true,
+        Deed::Holds(what, _) => matches!(what, What::Lock | What::Library | What::Seed | What::Connection),
+        _ => false,
+    }
+}

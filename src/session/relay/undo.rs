@@ -1,0 +1,73 @@
+//! What a server was left with by its client, and what undoes that. Prepared statements of the protocol stay.
+
+use super::own::Own;
+use super::prepared::push_name;
+use crate::sql::deeds::{Doubt, What};
+
+/// What makes a server fit for the next client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undo {
+    /// It is.
+    Nothing,
+    /// This query does.
+    Query {
+        /// Its text.
+        text: String,
+        /// It resets all settings.
+        resets: bool,
+    },
+    /// Nothing does: it is to be closed.
+    Close,
+}
+
+impl Undo {
+    /// What undoes what a client has there, and what nobody knows of.
+    pub fn of(own: Option<&Own>, doubts: &[Doubt]) -> Self {
+        let mut commands: Vec<String> = Vec::new();
+        let mut add = |command: &str| {
+            if !commands.iter().any(|known| known == command) {
+                commands.push(command.to_owned());
+            }
+        };
+        let of_settings = |doubt: &Doubt| *doubt == Doubt::Setting;
+        let anything = if doubts.iter().all(of_settings) { &ANYTHING[..SETTINGS] } else { &ANYTHING };
+        if !doubts.is_empty() {
+            anything.iter().for_each(|command| add(command));
+        }
+        for what in own.iter().flat_map(|own| own.ties()) {
+            match what {
+                What::Temporary => add("DISCARD TEMP"),
+                What::Cursor => add("CLOSE ALL"),
+                What::Channel => add("UNLISTEN *"),
+                What::Lock => add("SELECT pg_catalog.pg_advisory_unlock_all()"),
+                What::Statement => {}
+                What::Library | What::Seed | What::Connection => return Self::Close,
+            }
+        }
+        for name in own.iter().flat_map(|own| own.names_of(What::Statement)) {
+            let mut command = String::from("DEALLOCATE ");
+            push_name(name, &mut command);
+            add(&command);
+        }
+        if commands.is_empty() {
+            return Self::Nothing;
+        }
+        Self::Query { text: commands.join("; "), resets: !doubts.is_empty() }
+    }
+}
+
+/// The first so many of these undo settings.
+const SETTINGS: usize = 2;
+
+/// All that code which nobody knows may have left, but for settings that only closing undoes.
+const ANYTHING: [&str; 8] = [
+    "RESET SESSION AUTHORIZATION",
+    "RESET ALL",
+    "CLOSE ALL",
+    "UNLISTEN *",
+    "SELECT pg_catalog.pg_advisory_unlock_all()",
+    "DISCARD TEMP",
+    "DISCARD SEQUENCES",
+    "DO LANGUAGE plpgsql $$DECLARE name text; BEGIN FOR name IN SELECT s.name FROM pg_catalog.pg_prepared_statements s \
+     WHERE s.from_sql LOOP EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; END$$",
+];

@@ -1,0 +1,257 @@
+//! What a statement does to the session that runs it, once it has come to its end well: by its own words, by
+//! PostgreSQL's own functions that it calls, by the code that it carries (DO). What can't be told is said so.
+
+mod call;
+mod code;
+mod glance;
+
+use smallvec::SmallVec;
+
+pub use self::call::{Given, SetConfig};
+pub use self::glance::may_do;
+use super::effects::Effects;
+use super::grammar::{Create, Discard, Isolation, Kind, Modes, Script, Setting, SettingName, Statement, Temp, Value};
+use super::source::{Source, Span};
+
+/// A name as PostgreSQL stores it.
+pub type Name = Box<[u8]>;
+
+/// One thing that a statement does to its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    /// A setting has this value from now on.
+    Set(Name, Box<[u8]>),
+    /// A setting has its default again.
+    Reset(Name),
+    /// All have, but for role and session authorization.
+    ResetAll,
+    /// `set_config()`, of which a Bind gives the values.
+    SetConfig(SetConfig),
+    /// SAVEPOINT.
+    Savepoint(Name),
+    /// RELEASE.
+    Release(Name),
+    /// ROLLBACK TO.
+    RollbackTo(Name),
+    /// DISCARD ALL.
+    DiscardAll,
+    /// Leaves something behind that no other server has; the name is empty where it has none.
+    Holds(What, Name),
+    /// That is gone again; without a name, all of its kind.
+    Lets(What, Option<Name>),
+    /// Perhaps it is gone: only the server knows.
+    MayLet(What),
+    /// Nobody knows what it leaves.
+    Unclear(Doubt),
+}
+
+/// What only the server has that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum What {
+    /// Objects in the temporary schema.
+    Temporary,
+    /// A cursor WITH HOLD.
+    Cursor,
+    /// A statement of SQL's PREPARE.
+    Statement,
+    /// A channel that is listened to.
+    Channel,
+    /// An advisory lock of the session.
+    Lock,
+    /// A loaded library.
+    Library,
+    /// The seed of `random()`.
+    Seed,
+    /// A connection to another server.
+    Connection,
+}
+
+/// Why nobody knows what a statement leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Doubt {
+    /// A setting is set whose name, value or fate the text does not tell.
+    Setting,
+    /// Code runs that may do anything: a procedure, dynamic SQL.
+    Code,
+    /// The statement is not understood.
+    Text,
+}
+
+/// What a statement does, in order.
+pub type Deeds = SmallVec<[Deed; 1]>;
+
+/// What each statement of a text does; `None` where none does anything.
+pub fn of_script(script: &Script, source: Source<'_>) -> Option<Box<[Deeds]>> {
+    if script.broken && !script.statements.iter().any(|statement| statement.kind == Kind::Unknown) {
+        // No server runs any of it.
+        return None;
+    }
+    let deeds: Box<[Deeds]> = script.statements.iter().map(|statement| of(statement, source)).collect();
+    deeds.iter().any(|deeds| !deeds.is_empty()).then_some(deeds)
+}
+
+/// What a statement does.
+pub fn of(statement: &Statement, source: Source<'_>) -> Deeds {
+    let mut deeds = Deeds::new();
+    if statement.effects.has(Effects::UNSURE) {
+        deeds.push(Deed::Unclear(Doubt::Text));
+        return deeds;
+    }
+    of_kind(&statement.kind, source, &mut deeds);
+    if statement.effects.has(Effects::TEMPORARY)
+        && matches!(statement.kind, Kind::Create(_))
+        && !matches!(statement.kind, Kind::Create(Create { temp: Temp::Transaction, .. }))
+        && deeds.is_empty()
+    {
+        deeds.push(nameless(What::Temporary));
+    }
+    call::calls(statement, source, &mut deeds);
+    deeds
+}
+
+fn nameless(what: What) -> Deed {
+    Deed::Holds(what, Name::default())
+}
+
+fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
+    let name = |span: &Span| source.last_part(*span).map(|name| Name::from(&*name));
+    let named = |span: &Span, deed: &dyn Fn(Name) -> Deed| name(span).map_or(Deed::Unclear(Doubt::Text), deed);
+    let deed = match kind {
+        Kind::Set(setting) => return set(*setting, source, deeds),
+        Kind::SetCharacteristics(modes) => return characteristics(*modes, deeds),
+        Kind::Reset(setting) => match canonical(*setting, source) {
+            Some(name) => Deed::Reset(name),
+            None => Deed::Unclear(Doubt::Setting),
+        },
+        Kind::ResetAll => Deed::ResetAll,
+        Kind::Savepoint(span) => named(span, &Deed::Savepoint),
+        Kind::Release(span) => named(span, &Deed::Release),
+        Kind::RollbackTo(span) => named(span, &Deed::RollbackTo),
+        Kind::Discard(Discard::All) => Deed::DiscardAll,
+        Kind::Discard(Discard::Temp) => Deed::Lets(What::Temporary, None),
+        Kind::Prepare { name: span, body } => {
+            deeds.push(named(span, &|name| Deed::Holds(What::Statement, name)));
+            // It runs whenever it is executed.
+            let inner = Source::new(source.raw(*body), source.dialect);
+            if of_script(&Script::of(inner.text, inner.dialect), inner).is_some() {
+                deeds.push(Deed::Unclear(Doubt::Code));
+            }
+            return;
+        }
+        Kind::Deallocate(span) => named(span, &|name| Deed::Lets(What::Statement, Some(name))),
+        Kind::DeallocateAll => Deed::Lets(What::Statement, None),
+        Kind::Declare { name: span, hold: true } => named(span, &|name| Deed::Holds(What::Cursor, name)),
+        Kind::Close(span) => named(span, &|name| Deed::Lets(What::Cursor, Some(name))),
+        Kind::CloseAll => Deed::Lets(What::Cursor, None),
+        Kind::Listen(span) => named(span, &|name| Deed::Holds(What::Channel, name)),
+        Kind::Unlisten(span) => named(span, &|name| Deed::Lets(What::Channel, Some(name))),
+        Kind::UnlistenAll => Deed::Lets(What::Channel, None),
+        Kind::Load => nameless(What::Library),
+        Kind::SelectInto(true) | Kind::Create(Create { temp: Temp::Session, .. }) => nameless(What::Temporary),
+        Kind::Drop(_) => Deed::MayLet(What::Temporary),
+        Kind::Do { body, .. } => match source.string(*body) {
+            Some(body) if !code::touches_session(&body, source.dialect) => return,
+            _ => Deed::Unclear(Doubt::Code),
+        },
+        Kind::Call => Deed::Unclear(Doubt::Code),
+        Kind::Explain { analyze: true, inner } => return of_kind(inner, source, deeds),
+        Kind::Unknown => Deed::Unclear(Doubt::Text),
+        _ => return,
+    };
+    deeds.push(deed);
+}
+
+/// The setting's name as it is kept: PostgreSQL still knows some by older names.
+fn canonical(setting: SettingName, source: Source<'_>) -> Option<Name> {
+    let name = setting.name(source)?;
+    Some(match &*name {
+        b"sort_mem" => b"work_mem".as_slice().into(),
+        b"vacuum_mem" => b"maintenance_work_mem".as_slice().into(),
+        name => name.into(),
+    })
+}
+
+fn set(setting: Setting, source: Source<'_>, deeds: &mut Deeds) {
+    if setting.local {
+        return;
+    }
+    let name = canonical(setting.name, source);
+    match name.as_deref() {
+        Some(b"seed") => return deeds.push(nameless(What::Seed)),
+        Some(name) if OF_TRANSACTION.contains(&name) => return,
+        _ => {}
+    }
+    let deed = name.and_then(|name| match setting.value {
+        Value::Default => Some(Deed::Reset(name)),
+        Value::Current => None,
+        Value::Interval(span) => Some(Deed::Set(name, source.raw(span).into())),
+        Value::List(_) => {
+            let value = flat(&name, setting.value, source)?;
+            Some(Deed::Set(name, value))
+        }
+    });
+    deeds.push(deed.unwrap_or(Deed::Unclear(Doubt::Setting)));
+}
+
+/// Settings that begin anew with each transaction.
+const OF_TRANSACTION: [&[u8]; 3] = [b"transaction_isolation", b"transaction_read_only", b"transaction_deferrable"];
+
+/// Settings that are lists of names: each of them is quoted where it must be.
+const LISTS_OF_NAMES: [&[u8]; 6] = [
+    b"search_path",
+    b"temp_tablespaces",
+    b"local_preload_libraries",
+    b"session_preload_libraries",
+    b"shared_preload_libraries",
+    b"unix_socket_directories",
+];
+
+/// The value as one string, as PostgreSQL makes it of a SET's items (`flatten_set_variable_args`).
+fn flat(name: &[u8], value: Value, source: Source<'_>) -> Option<Box<[u8]>> {
+    let items = value.items(source)?;
+    let names = LISTS_OF_NAMES.contains(&name);
+    let mut flat = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            flat.extend_from_slice(b", ");
+        }
+        if names { quote(&item.value, &mut flat) } else { flat.extend_from_slice(&item.value) }
+    }
+    Some(flat.into())
+}
+
+/// A name in double quotes; those that need none are spared.
+fn quote(name: &[u8], out: &mut Vec<u8>) {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_';
+    if name.first().is_some_and(|first| !first.is_ascii_digit()) && name.iter().all(plain) {
+        return out.extend_from_slice(name);
+    }
+    out.push(b'"');
+    for &byte in name {
+        out.extend_from_slice(if byte == b'"' { b"\"\"" } else { std::slice::from_ref(&byte) });
+    }
+    out.push(b'"');
+}
+
+fn characteristics(modes: Modes, deeds: &mut Deeds) {
+    let mut set = |name: &str, value: &str| deeds.push(Deed::Set(name.as_bytes().into(), value.as_bytes().into()));
+    if let Some(isolation) = modes.isolation {
+        let level = match isolation {
+            Isolation::Serializable => "serializable",
+            Isolation::RepeatableRead => "repeatable read",
+            Isolation::ReadCommitted => "read committed",
+            Isolation::ReadUncommitted => "read uncommitted",
+        };
+        set("default_transaction_isolation", level);
+    }
+    let on_off = |on| if on { "on" } else { "off" };
+    if let Some(read_only) = modes.read_only {
+        set("default_transaction_read_only", on_off(read_only));
+    }
+    if let Some(deferrable) = modes.deferrable {
+        set("default_transaction_deferrable", on_off(deferrable));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! PostgreSQL's own functions that do something to the session of their caller.
+
+use super::super::grammar::{Argument, Call, Kind, Statement};
+use super::super::lexer::Kind as Token;
+use super::super::source::{Source, Span};
+use super::{Deed, Deeds, Doubt, Name, What, nameless};
+
+/// `set_config(name, value, is_local)`, of which some is known when it is bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetConfig {
+    /// Which setting.
+    pub name: Given,
+    /// Its value; `None`: NULL, the default.
+    pub value: Option<Given>,
+    /// Until the end of the transaction only: `None` where the parameter of this number tells.
+    pub local: Given,
+}
+
+/// An argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// A constant. A boolean is `t` or `f`.
+    Constant(Box<[u8]>),
+    /// `$n`.
+    Param(u16),
+}
+
+/// Adds what the calls of a statement do.
+pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds) {
+    // What is only planned or prepared calls nothing.
+    if matches!(statement.kind, Kind::Explain { analyze: false, .. } | Kind::Prepare { .. }) {
+        return;
+    }
+    for call in &statement.calls {
+        // A name that can't be read can be that of any function.
+        let Some(name) = source.last_part(call.name) else { return deeds.push(Deed::Unclear(Doubt::Text)) };
+        let deed = match &*name {
+            b"set_config" => match set_config(*call, statement, source) {
+                Some(deed) => deed,
+                None => continue,
+            },
+            b"pg_advisory_lock"
+            | b"pg_advisory_lock_shared"
+            | b"pg_try_advisory_lock"
+            | b"pg_try_advisory_lock_shared" => nameless(What::Lock),
+            b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" => Deed::MayLet(What::Lock),
+            b"pg_advisory_unlock_all" => Deed::Lets(What::Lock, None),
+            b"setseed" => nameless(What::Seed),
+            name if name.starts_with(b"dblink_connect") => nameless(What::Connection),
+            name if runs_text(name) => Deed::Unclear(Doubt::Code),
+            _ => continue,
+        };
+        deeds.push(deed);
+    }
+}
+
+/// Functions that run a text which they are given.
+pub(super) fn runs_text(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"query_to_xml"
+            | b"query_to_xml_and_xmlschema"
+            | b"query_to_xmlschema"
+            | b"cursor_to_xml"
+            | b"cursor_to_xmlschema"
+            | b"ts_stat"
+            | b"ts_rewrite"
+    )
+}
+
+/// Whether a call of this function, wherever it stands, may do something to the session.
+pub(super) fn matters(name: &[u8]) -> bool {
+    name == b"set_config"
+        || name == b"setseed"
+        || name.starts_with(b"dblink_connect")
+        || runs_text(name)
+        || (name.starts_with(b"pg_") && name.windows(9).any(|part| part == b"advisory_") && !xact(name))
+}
+
+/// Locks that end with their transaction.
+fn xact(name: &[u8]) -> bool {
+    name.windows(5).any(|part| part == b"xact_")
+}
+
+fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Option<Deed> {
+    let unclear = Some(Deed::Unclear(Doubt::Setting));
+    let arguments = call.arguments(source);
+    let [name, value, local] = &arguments[..] else { return unclear };
+    let Some(local) = boolean(*local, source) else { return unclear };
+    if local == Given::Constant((*b"t").into()) {
+        return None;
+    }
+    let (Some(name), Some(value)) = (text(*name, source), value_of(*value, source)) else { return unclear };
+    if !stands_alone(call, statement, source) {
+        return unclear;
+    }
+    let config = SetConfig { name, value, local };
+    Some(config.resolved().unwrap_or(Deed::SetConfig(config)))
+}
+
+impl SetConfig {
+    /// What it does with these values of parameters, each in text or in binary form; `None`: nothing that lasts.
+    pub fn with(&self, values: &[Option<&[u8]>]) -> Option<Deed> {
+        let unclear = Some(Deed::Unclear(Doubt::Setting));
+        let value = |given: &Given| match given {
+            Given::Constant(value) => Some(Some(value.clone())),
+            Given::Param(number) => {
+                let value = usize::from(*number).checked_sub(1).and_then(|at| values.get(at))?;
+                Some(value.map(Box::from))
+            }
+        };
+        let local = match value(&self.local) {
+            Some(Some(local)) => match &*local {
+                [0] => Some(false),
+                [1] => Some(true),
+                text => boolean_text(text),
+            },
+            _ => None,
+        };
+        let (Some(local), Some(Some(name))) = (local, value(&self.name)) else { return unclear };
+        let set = self.value.as_ref().map_or(Some(None), value);
+        match (local, set) {
+            (true, _) => None,
+            (false, Some(None)) => Some(Deed::Reset(name.to_ascii_lowercase().into())),
+            (false, Some(Some(value))) => Some(Deed::Set(name.to_ascii_lowercase().into(), value)),
+            (false, None) => unclear,
+        }
+    }
+
+    /// What it does, if all of it is constant.
+    fn resolved(&self) -> Option<Deed> {
+        let (Given::Constant(name), Given::Constant(_)) = (&self.name, &self.local) else { return None };
+        let name: Name = name.to_ascii_lowercase().into();
+        match &self.value {
+            None => Some(Deed::Reset(name)),
+            Some(Given::Constant(value)) => Some(Deed::Set(name, value.clone())),
+            Some(Given::Param(_)) => None,
+        }
+    }
+}
+
+fn text(argument: Argument, source: Source<'_>) -> Option<Given> {
+    match argument {
+        Argument::Text(span) => source.string(span).map(|text| Given::Constant((&*text).into())),
+        Argument::Param(number) => Some(Given::Param(number)),
+        _ => None,
+    }
+}
+
+fn value_of(argument: Argument, source: Source<'_>) -> Option<Option<Given>> {
+    if argument == Argument::Null { Some(None) } else { text(argument, source).map(Some) }
+}
+
+fn boolean(argument: Argument, source: Source<'_>) -> Option<Given> {
+    let constant = |is: bool| Some(Given::Constant(if is { *b"t" } else { *b"f" }.into()));
+    match argument {
+        Argument::Bool(is) => constant(is),
+        Argument::Text(span) => constant(boolean_text(&source.string(span)?)?),
+        Argument::Param(number) => Some(Given::Param(number)),
+        _ => None,
+    }
+}
+
+/// A boolean as text, as PostgreSQL's `boolin` reads it.
+pub(super) fn boolean_text(text: &[u8]) -> Option<bool> {
+    let text = text.trim_ascii().to_ascii_lowercase();
+    let begins = |word: &[u8], least: usize| text.len() >= least && word.starts_with(&text);
+    if begins(b"true", 1) || begins(b"yes", 1) || begins(b"on", 2) || text == b"1" {
+        Some(true)
+    } else if begins(b"false", 1) || begins(b"no", 1) || begins(b"off", 2) || text == b"0" {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Whether a query is nothing but calls of this function, each of which runs once:
+/// `SELECT set_config(…) [AS a], set_config(…)`. (Another might return no row, and then none of them runs.)
+fn stands_alone(call: Call, statement: &Statement, source: Source<'_>) -> bool {
+    let same = |call: &Call| source.last_part(call.name).as_deref() == Some(b"set_config");
+    if statement.kind != Kind::Query || !statement.calls.iter().all(same) {
+        return false;
+    }
+    let mut outermost = false;
+    let raw = source.raw(statement.span);
+    let word = |span: Span| raw.get(span.start as usize..span.end as usize).unwrap_or_default();
+    let mut tokens = source.tokens(statement.span).map(|token| (token.kind, Span::new(token.start, token.end)));
+    if !tokens.next().is_some_and(|(_, span)| word(span).eq_ignore_ascii_case(b"select")) {
+        return false;
+    }
+    let mut depth = 0_usize;
+    // Of an item of the list: a call comes first, then perhaps AS and a name.
+    let mut item = Item::Name;
+    for (kind, span) in tokens {
+        item = match (kind, depth, item) {
+            (Token::Open, 0, Item::Called) | (Token::Open, 1.., _) => {
+                outermost |= depth == 0 && statement.span.start + span.start == call.open;
+                depth += 1;
+                Item::Within
+            }
+            (Token::Close, 1, _) => {
+                depth = 0;
+                Item::Behind
+            }
+            (Token::Close, 2.., _) => {
+                depth -= 1;
+                Item::Within
+            }
+            (_, 1.., _) => Item::Within,
+            (Token::Word | Token::QuotedName, 0, Item::Name) => Item::Called,
+            (Token::Dot, 0, Item::Called) => Item::Name,
+            (Token::Comma, 0, Item::Behind | Item::Alias) => Item::Name,
+            (Token::Word, 0, Item::Behind) if word(span).eq_ignore_ascii_case(b"as") => Item::As,
+            (Token::Word, 0, Item::Behind) if is_clause(word(span)) => return false,
+            (Token::Word | Token::QuotedName, 0, Item::Behind | Item::As) => Item::Alias,
+            _ => return false,
+        };
+    }
+    outermost && matches!(item, Item::Behind | Item::Alias)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Item {
+    Name,
+    Called,
+    Within,
+    Behind,
+    As,
+    Alias,
+}
+
+/// Words that go on with a query where the name of an item might stand.
+fn is_clause(word: &[u8]) -> bool {
+    let clauses: [&[u8]; 17] = [
+        b"from",
+        b"where",
+        b"group",
+        b"having",
+        b"window",
+        b"union",
+        b"intersect",
+        b"except",
+        b"order",
+        b"limit",
+        b"offset",
+        b"fetch",
+        b"for",
+        b"into",
+        b"over",
+        b"filter",
+        b"within",
+    ];
+    clauses.iter().any(|clause| clause.eq_ignore_ascii_case(word))
+}

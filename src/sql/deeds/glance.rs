@@ -1,0 +1,56 @@
+//! A quick look at a text: most statements can do nothing to their session, and are not read further for that.
+
+use super::call;
+
+/// Whether a text may do something to its session. Says so of many that don't; never says no of one that does.
+pub fn may_do(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    let Some((word, query)) = first_word(text) else { return !text.is_empty() };
+    // What stands in a comment would have to be told from what does not.
+    let comments =
+        memchr::memchr2_iter(b'-', b'/', text).any(|at| matches!(&text[at..], [b'-', b'-', ..] | [b'/', b'*', ..]));
+    let several = memchr::memchr(b';', text).is_some_and(|at| at + 1 < text.len());
+    comments || several || (query && may_make_temporary(&text[word..])) || may_call(text)
+}
+
+/// Where the first word ends, and whether it begins a query; `None`: what it begins is to be read.
+fn first_word(text: &[u8]) -> Option<(usize, bool)> {
+    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
+    let mut word = [0_u8; 8];
+    let word = word.get_mut(..end)?;
+    word.copy_from_slice(&text[..end]);
+    word.make_ascii_lowercase();
+    match &*word {
+        b"select" | b"with" | b"values" | b"table" => Some((end, true)),
+        b"insert" | b"update" | b"delete" | b"merge" | b"fetch" | b"copy" | b"lock" | b"notify" => Some((end, false)),
+        b"begin" | b"start" | b"commit" | b"end" => Some((end, false)),
+        _ => None,
+    }
+}
+
+/// `temp` of TEMP, TEMPORARY and pg_temp, in any case.
+fn may_make_temporary(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'm', b'M', text)
+        .any(|at| at >= 2 && text.get(at - 2..at + 2).is_some_and(|part| part.eq_ignore_ascii_case(b"temp")))
+}
+
+/// A name that matters, with a bracket behind it.
+fn may_call(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'(', text).any(|open| {
+        let blanks = text[..open].iter().rev().take_while(|byte| matches!(byte, b'\t'..=b'\r' | b' ')).count();
+        let before = &text[..open - blanks];
+        let begin = before.iter().rposition(|byte| !is_part(*byte)).map_or(0, |at| at + 1);
+        let name = &before[begin..];
+        match name.first() {
+            None => before.last() == Some(&b'"'),
+            Some(b's' | b'S' | b'p' | b'P' | b'd' | b'D' | b'q' | b'Q' | b'c' | b'C' | b't' | b'T') => {
+                call::matters(&name.to_ascii_lowercase())
+            }
+            Some(_) => false,
+        }
+    })
+}
+
+fn is_part(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
+}

@@ -1,0 +1,219 @@
+use super::*;
+use crate::sql::Dialect;
+
+/// What the only statement of a text does, as a person writes it.
+fn does(text: &str) -> String {
+    let source = Source::new(text.as_bytes(), Dialect::default());
+    let script = Script::of(text.as_bytes(), source.dialect);
+    let deeds = of_script(&script, source).unwrap_or_default();
+    let all = deeds.iter().map(|deeds| deeds.iter().map(show).collect::<Vec<_>>().join(" "));
+    all.collect::<Vec<_>>().join("; ")
+}
+
+fn show(deed: &Deed) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match deed {
+        Deed::Set(name, value) => format!("{}={}", text(name), text(value)),
+        Deed::Reset(name) => format!("reset {}", text(name)),
+        Deed::ResetAll => "reset all".into(),
+        Deed::SetConfig(config) => {
+            let given = |given: &Given| match given {
+                Given::Constant(value) => text(value),
+                Given::Param(number) => format!("${number}"),
+            };
+            let value = config.value.as_ref().map_or_else(|| "NULL".into(), given);
+            format!("config({},{value},{})", given(&config.name), given(&config.local))
+        }
+        Deed::Savepoint(name) => format!("savepoint {}", text(name)),
+        Deed::Release(name) => format!("release {}", text(name)),
+        Deed::RollbackTo(name) => format!("to {}", text(name)),
+        Deed::DiscardAll => "discard".into(),
+        Deed::Holds(what, name) => format!("+{what:?}({})", text(name)),
+        Deed::Lets(what, name) => format!("-{what:?}({})", name.as_ref().map_or_else(|| "*".into(), |name| text(name))),
+        Deed::MayLet(what) => format!("?{what:?}"),
+        Deed::Unclear(doubt) => format!("unclear {doubt:?}"),
+    }
+}
+
+#[test]
+fn settings_are_read_in_all_their_forms() {
+    for (text, does_) in [
+        ("set work_mem = '64MB'", "work_mem=64MB"),
+        ("SET SESSION Work_Mem TO 64", "work_mem=64"),
+        ("set local work_mem = 1", ""),
+        ("set x.y to on", "x.y=on"),
+        ("set \"App\".tenant = 'A b'", "app.tenant=A b"),
+        ("set geqo to default", "reset geqo"),
+        ("reset geqo", "reset geqo"),
+        ("reset all", "reset all"),
+        ("set search_path to a, \"B c\", '$user', public", "search_path=a, \"B c\", \"$user\", public"),
+        ("set search_path = ''", "search_path=\"\""),
+        ("set datestyle to iso, dmy", "datestyle=iso, dmy"),
+        ("set schema 'x'", "search_path=x"),
+        ("set role bob", "role=bob"),
+        ("set role none", "role=none"),
+        ("reset role", "reset role"),
+        ("set session authorization default", "reset session_authorization"),
+        ("set session authorization 'al'", "session_authorization=al"),
+        ("set time zone 'UTC'", "timezone=UTC"),
+        ("set seed to -0.5", "+Seed()"),
+        ("set x to -0.5", "x=-0.5"),
+        ("set transaction_isolation to serializable", ""),
+        ("set sort_mem = 5", "work_mem=5"),
+        ("set x from current", "unclear Setting"),
+        (
+            "set session characteristics as transaction isolation level serializable, read only",
+            "default_transaction_isolation=serializable default_transaction_read_only=on",
+        ),
+        ("set transaction read only", ""),
+        ("set geqo = off; set geqo = on", "geqo=off; geqo=on"),
+    ] {
+        assert_eq!(does(text), does_, "{text}");
+    }
+}
+
+#[test]
+fn set_config_is_believed_where_it_surely_runs_once() {
+    for (text, does_) in [
+        ("select set_config('App.tenant', '5', false)", "app.tenant=5"),
+        ("select pg_catalog.set_config('search_path', '', false);", "search_path="),
+        ("select set_config('a.b', 'x', true)", ""),
+        ("select set_config('a.b', 'x', 'no')", "a.b=x"),
+        ("select set_config('a.b', null, false)", "reset a.b"),
+        ("select set_config('a.b', 'x', false) as a, set_config('a.c', 'y', false) b", "a.b=x a.c=y"),
+        ("select set_config($1, $2, false)", "config($1,$2,f)"),
+        ("select set_config('a.b', $1::text, $2)", "config(a.b,$1,$2)"),
+        ("select set_config('a.b', 'x', false) from t", "unclear Setting"),
+        ("select set_config('a.b', 'x', false) where false", "unclear Setting"),
+        ("select set_config('a.b', 'x' || y, false)", "unclear Setting"),
+        ("select coalesce(set_config('a.b', 'x', false), 'y')", "unclear Setting"),
+        ("select set_config('a.b', 'x', false) || 'y'", "unclear Setting"),
+        ("select set_config('a.b', 'x', false) limit 0", "unclear Setting"),
+        ("insert into t select set_config('a.b', 'x', false)", "unclear Setting"),
+        ("select \"set_config\"('a.b', 'x', false)", "a.b=x"),
+        ("select U&\"set\\005fconfig\"('a.b', 'x', false)", "unclear Setting"),
+        ("select set_config('a.b', 'x', false), generate_series(1, 0)", "unclear Setting"),
+        ("explain select set_config('a.b', 'x', false)", ""),
+        ("explain analyze select set_config('a.b', 'x', false)", "unclear Setting"),
+        ("select set_config('a.b', set_config('a.c', 'x', false), false)", "unclear Setting unclear Setting"),
+        ("select set_config('a.b', 'x', /* ) */ false -- (\n)", "a.b=x"),
+    ] {
+        assert_eq!(does(text), does_, "{text}");
+    }
+}
+
+#[test]
+fn what_only_one_server_has_is_told() {
+    for (text, does_) in [
+        ("create temp table t (n int)", "+Temporary()"),
+        ("create temporary view v as select 1", "+Temporary()"),
+        ("create table pg_temp.t (n int)", "+Temporary()"),
+        ("create temp table t (n int) on commit drop", ""),
+        ("select 1 into temp t", "+Temporary()"),
+        ("explain analyze select 1 into temp t", "+Temporary()"),
+        ("create temp table t as select 1", "+Temporary()"),
+        ("drop table t", "?Temporary"),
+        ("discard temp", "-Temporary(*)"),
+        ("discard all", "discard"),
+        ("discard plans", ""),
+        ("declare c cursor with hold for select 1", "+Cursor(c)"),
+        ("declare c cursor for select 1", ""),
+        ("close C", "-Cursor(c)"),
+        ("close all", "-Cursor(*)"),
+        ("prepare p as select 1", "+Statement(p)"),
+        ("prepare p as select set_config('a.b', 'x', false)", "+Statement(p) unclear Code"),
+        ("deallocate prepare p", "-Statement(p)"),
+        ("deallocate all", "-Statement(*)"),
+        ("listen \"A\"", "+Channel(A)"),
+        ("unlisten a", "-Channel(a)"),
+        ("unlisten *", "-Channel(*)"),
+        ("load 'auto_explain'", "+Library()"),
+        ("select setseed(0.5)", "+Seed()"),
+        ("select pg_try_advisory_lock(1)", "+Lock()"),
+        ("select pg_advisory_xact_lock(1)", ""),
+        ("select pg_advisory_unlock(1)", "?Lock"),
+        ("select pg_advisory_unlock_all()", "-Lock(*)"),
+        ("select dblink_connect('a', 'b')", "+Connection()"),
+        ("savepoint a; release savepoint a; rollback to A", "savepoint a; release a; to a"),
+    ] {
+        assert_eq!(does(text), does_, "{text}");
+    }
+}
+
+#[test]
+fn code_is_clean_only_if_nothing_in_it_touches_the_session() {
+    for (code, clean) in [
+        ("begin update t set n = 1; end", true),
+        ("begin perform 1; if x then set local a.b = 1; end if; end", true),
+        ("begin set a.b = 1; end", false),
+        ("begin if x then set a.b = 1; end if; end", false),
+        ("begin execute 'select 1'; end", false),
+        ("begin raise notice 'execute this'; -- set x = 1\n end", true),
+        ("begin perform set_config('a.b', 'x', true); end", false),
+        ("begin create temp table t (n int); end", false),
+        ("begin perform pg_advisory_lock(1); end", false),
+        ("begin perform pg_advisory_xact_lock(1); end", true),
+        ("begin perform pg_temp.f(); end", false),
+        ("begin reset all; end", false),
+        ("begin perform 'open; end", false),
+    ] {
+        let text = format!("do $body$ {code} $body$");
+        assert_eq!(does(&text).is_empty(), clean, "{code}");
+    }
+    assert_eq!(does("call p()"), "unclear Code");
+    assert_eq!(does("select query_to_xml('select 1', true, true, '')"), "unclear Code");
+    assert_eq!(does("frobnicate"), "unclear Text");
+    assert_eq!(does("select 'open"), "", "no server runs it");
+}
+
+#[test]
+fn the_common_statements_do_nothing() {
+    for text in [
+        "select 1",
+        "select count(*), f(x) from t where a in (1, 2)",
+        "insert into t (a, b) values (1, 'x') returning id",
+        "update t set a = 1 where b = 2",
+        "delete from t",
+        "begin",
+        "commit",
+        "rollback",
+        "copy t from stdin",
+        "notify c, 'x'",
+        "show all",
+        "create table t (n int)",
+    ] {
+        assert_eq!(does(text), "", "{text}");
+        let glanced = !["rollback", "show all", "create table t (n int)"].contains(&text);
+        assert_eq!(may_do(text.as_bytes()), !glanced, "{text}");
+    }
+}
+
+#[test]
+fn a_glance_misses_nothing() {
+    for text in [
+        "set a.b = 1",
+        "select 1; set a.b = 1",
+        "select set_config('a.b', 'x', false)",
+        "select pg_catalog . SET_config ('a.b', 'x', false)",
+        "select set_config\n\t('a.b', 'x', false)",
+        "select set_config\x0b('a.b', 'x', false)",
+        "select set_config/**/('a.b', 'x', false)",
+        "select set_config -- x\n('a.b', 'x', false)",
+        "select \"set_config\"('a.b', 'x', false)",
+        "select U&\"set\\005fconfig\"('a.b', 'x', false)",
+        "insert into t values (1, pg_advisory_lock(1))",
+        "select * INTO Temp t from u",
+        "with a as (select 1) select * into pg_temp.t from a",
+        "explain analyze select 1 into temp t",
+        "/* x */ set a.b = 1",
+        "(select setseed(1))",
+        "copy (select setseed(1)) to stdout",
+        "rollback to s",
+        "",
+    ] {
+        assert!(text.is_empty() || may_do(text.as_bytes()), "{text}");
+    }
+    for text in ["select 1;", "select count (*) from items ;  ", "INSERT into t(a) values ('set_config')"] {
+        assert!(!may_do(text.as_bytes()), "{text}");
+    }
+}

@@ -1,0 +1,170 @@
+//! Random statements of clients that share servers, against each client on a connection of its own: the answers are the
+//! same, and when the clients are gone the servers are as good as new.
+
+use super::{app, shown, trusting, values};
+use crate::support::Database;
+use crate::support::raw::{Message, Raw, extended, query, sync};
+
+/// A small generator: the same seed makes the same run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        let at = self.next() % all.len() as u64;
+        all[usize::try_from(at).expect("small")]
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+}
+
+const SETTINGS: [&str; 16] = [
+    "SET work_mem = '5MB'",
+    "SET work_mem TO 6144",
+    "SET app.a = 'x'",
+    "SET app.a TO 'it''s', more",
+    "SET SESSION app.b = on",
+    "SET LOCAL work_mem = '7MB'",
+    "SET search_path = app, \"A b\", public",
+    "SELECT set_config('app.a', 'y', false)",
+    "SELECT set_config('app.b', 'z', true)",
+    "SELECT set_config('work_mem', '8MB', 'off')",
+    "RESET work_mem",
+    "RESET ALL",
+    "SET work_mem TO DEFAULT",
+    "SET work_mem = 'nonsense'",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "SET TIME ZONE 'Asia/Tokyo'",
+];
+
+const TRANSACTIONS: [&str; 13] = [
+    "BEGIN",
+    "BEGIN",
+    "COMMIT",
+    "COMMIT",
+    "ROLLBACK",
+    "END",
+    "SAVEPOINT s",
+    "SAVEPOINT t",
+    "ROLLBACK TO s",
+    "ROLLBACK TO SAVEPOINT t",
+    "RELEASE s",
+    "SELECT 1/0",
+    "COMMIT AND CHAIN",
+];
+
+const THINGS: [&str; 23] = [
+    "CREATE TEMP TABLE t (n int)",
+    "INSERT INTO t VALUES (1)",
+    "SELECT count(*) FROM t",
+    "DISCARD TEMP",
+    "PREPARE p AS SELECT 7",
+    "PREPARE q (int) AS SELECT $1",
+    "EXECUTE p",
+    "EXECUTE q (3)",
+    "DEALLOCATE p",
+    "DEALLOCATE ALL",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT 5",
+    "FETCH c",
+    "CLOSE c",
+    "CLOSE ALL",
+    "LISTEN a",
+    "UNLISTEN a",
+    "UNLISTEN *",
+    "SELECT pg_advisory_lock_shared(4)",
+    "SELECT pg_advisory_unlock_all()",
+    "DISCARD ALL",
+    "DROP TABLE t",
+    "SELECT pg_advisory_unlock_shared(4)",
+    "DROP TABLE IF EXISTS t",
+];
+
+/// What a session is like. Once a setting of an extension was set, PostgreSQL does not forget its name.
+const PROBE: &str = "SELECT current_setting('work_mem'), nullif(current_setting('app.a', true), ''), \
+    nullif(current_setting('app.b', true), ''), current_setting('search_path'), \
+    current_setting('default_transaction_isolation'), current_setting('TimeZone'), current_user, \
+    (SELECT string_agg(name, ',' ORDER BY name) FROM pg_prepared_statements WHERE from_sql), \
+    (SELECT string_agg(name, ',' ORDER BY name) FROM pg_cursors WHERE is_holdable), \
+    (SELECT string_agg(channel, ',' ORDER BY channel) FROM pg_listening_channels() channel), \
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
+    (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r')";
+
+fn statement(random: &mut Random) -> &'static str {
+    match random.next() % 10 {
+        0..4 => random.of(&SETTINGS),
+        4..7 => random.of(&TRANSACTIONS),
+        _ => random.of(&THINGS),
+    }
+}
+
+fn request(random: &mut Random) -> (String, Vec<u8>) {
+    let first = statement(random);
+    if random.chance(25) {
+        // Several statements with an end of a transaction among them are told apart by the server only.
+        let text = format!("{first}; {}; SELECT 2", statement(random));
+        let bytes = query(&text);
+        return (text, bytes);
+    }
+    let extended_bytes = || [extended(first), sync()].concat();
+    let bytes = if random.chance(40) { extended_bytes() } else { query(first) };
+    (first.to_owned(), bytes)
+}
+
+/// An answer in words: rows and errors, without what a server reports of itself, and without notices.
+fn answer(client: &mut Raw, bytes: &[u8]) -> String {
+    client.send(bytes);
+    let counts = |message: &&Message| !matches!(message.tag, b'S' | b'N' | b'A' | b't' | b'T');
+    let said = |message: &Message| match message.tag {
+        b'D' => format!("{:?}", values(message)),
+        b'Z' | b'C' => format!("{}{}", char::from(message.tag), String::from_utf8_lossy(&message.body)),
+        _ => shown(std::slice::from_ref(message)),
+    };
+    client.until(b'Z').iter().filter(counts).map(said).collect()
+}
+
+fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str) {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let name = &database.name;
+    let mut pairs: Vec<_> = (0..2)
+        .map(|_| (Raw::trusted(pooler_port, "app", "app"), Raw::trusted(database.port(), "by_trust", name)))
+        .collect();
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        let at = usize::from(random.chance(50));
+        let (pooled, own) = &mut pairs[at];
+        let (text, bytes) = if random.chance(30) { (PROBE.into(), query(PROBE)) } else { request(&mut random) };
+        let [seen, expected] = [pooled, own].map(|client| answer(client, &bytes));
+        told.push(format!("{at}: {text}\n   {seen}"));
+        let expected = expected.replace("by_trust", "app");
+        assert_eq!(seen, expected, "seed {seed}:\n{}", told.join("\n"));
+    }
+    pairs.into_iter().for_each(|(mut pooled, _)| pooled.cut());
+    for _ in 0..2 {
+        let mut next = Raw::trusted(pooler_port, "app", "app");
+        assert_eq!(answer(&mut next, &query(PROBE)), fresh, "seed {seed}, afterwards:\n{}", told.join("\n"));
+    }
+}
+
+#[test]
+fn clients_that_share_servers_are_as_if_each_had_its_own() {
+    let database = Database::create("session_model");
+    let pooler = trusting(&database, 2).set("server_round_robin", "true").start();
+    let fresh = answer(&mut app(&pooler), &query(PROBE));
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    one.query("BEGIN");
+    two.query("SELECT 1");
+    drop((one, two));
+    let env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let first = env("SESSION_MODEL_SEED").unwrap_or(1);
+    for seed in first..first + env("SESSION_MODEL_RUNS").unwrap_or(60) {
+        run(seed, pooler.port(), &database, &fresh);
+    }
+}
