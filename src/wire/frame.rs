@@ -26,9 +26,6 @@ pub enum FrameError {
     Body(u8),
     /// A COPY has failed behind which others than its own messages were sent: what becomes of these can't be told.
     Copy,
-    /// A text that ends a transaction and goes on, behind requests that have begun it without a Sync: the client's
-    /// settings would be undone for the rest.
-    Behind,
     /// It has no answer of its own, and so many have come that no more can be remembered.
     TooMany(u8),
 }
@@ -42,9 +39,6 @@ impl std::fmt::Display for FrameError {
             Self::Copy => {
                 f.write_str("protocol synchronization was lost: requests were sent within a COPY that has failed")
             }
-            Self::Behind => f.write_str(
-                "a text of several statements that ends a transaction can't follow requests that have begun it without a Sync",
-            ),
             Self::TooMany(tag) => write!(f, "too many '{}' messages without an answer", tag.escape_ascii()),
         }
     }

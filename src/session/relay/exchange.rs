@@ -89,12 +89,12 @@ pub struct Exchange {
     pub(super) half_sent: bool,
     /// The settings were compared for this exchange.
     pub(super) begun: bool,
+    /// They may be in one transaction with the client's requests up to its Sync, which are all here.
+    pub(super) vetted: bool,
     /// The server's unnamed statement, if there is one, is this client's.
     pub(super) has_unnamed: bool,
     /// What that is.
     pub(super) unnamed: Unnamed,
-    /// The last Execute ends the transaction.
-    pub(super) ended: bool,
     /// A Flush was sent behind the last Execute.
     pub(super) flushed: bool,
     /// What was bound.
@@ -199,11 +199,11 @@ impl Exchange {
             after_run,
             half_sent,
             begun,
+            vetted,
             has_unnamed,
             unnamed,
             flushed,
             portals,
-            ended,
             pressed,
             block,
             answered,
@@ -228,9 +228,9 @@ impl Exchange {
             savepoint,
             half_sent,
             begun,
+            vetted,
             has_unnamed,
             flushed,
-            ended,
             pressed,
             answered,
         ] {
@@ -317,7 +317,6 @@ impl Exchange {
 pub(super) fn send_sync(exchange: &mut Exchange, how: How, steps: &mut Steps) {
     steps.to_server.own(|out| put_frame(out, frontend::SYNC, &[]));
     exchange.pipeline.push(Owed::Sync(how));
-    exchange.ended = false;
 }
 
 /// Sends what tells whether the Syncs in doubt were read past: a Close, of nothing, which is answered behind them.

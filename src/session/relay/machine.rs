@@ -14,7 +14,7 @@ use super::settings::{Assignment, Change, Changes, assignments, differences, wri
 use super::steps::Steps;
 use super::table::Table;
 use super::tracking::{READ_MAX, same};
-use super::words::{SEVERAL_MAX, Said, first_word};
+use super::words::{Said, first_word};
 use crate::server::statements::Statements;
 use crate::sql::{Dialect, Encoding};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
@@ -180,7 +180,7 @@ impl Relay {
                 Err(error) => break Stop::Violation(error),
             };
             let have = &input[at..input.len().min(at + header.total)];
-            let (front, forward) = match self.frame(server.as_mut(), header, have, steps) {
+            let (front, forward) = match self.frame(server.as_mut(), header, have, &input[at..], steps) {
                 Ok(Take::Forward) => (0, true),
                 Ok(Take::Behind(front)) => (front, true),
                 Ok(Take::Drop) => (0, false),
@@ -228,6 +228,7 @@ impl Relay {
         server: Option<&mut Attached<'_>>,
         header: Header,
         have: &[u8],
+        rest: &[u8],
         steps: &mut Steps,
     ) -> Result<Take, FrameError> {
         let Some(server) = server else { return self.frame_alone(header, have, steps) };
@@ -240,15 +241,13 @@ impl Relay {
                     return Ok(Take::Stop(Stop::Hold));
                 }
             }
-            Some(Waits::Settle) => {
-                send_sync(server.exchange, How::Swallow, steps);
-                server.exchange.gate = Gate::Settling;
-                return Ok(Take::Stop(Stop::Hold));
-            }
             None => {}
         }
         if let Some(take) = relieve(server.exchange, header.tag, steps)? {
             return Ok(take);
+        }
+        if !server.exchange.begun {
+            server.exchange.vetted = self.own_names && self.may_lack(server) && self.is_vetted(rest);
         }
         match header.tag {
             frontend::QUERY => {
@@ -259,11 +258,6 @@ impl Relay {
                     return Ok(Take::Stop(Stop::Input));
                 }
                 let said = Said::of(text, cut, || self.dialect());
-                // Requests without a Sync have begun the transaction, and our settings are a part of it.
-                if server.exchange.carries() && said.goes_on_behind_end() {
-                    let comes = cut && header.total <= SEVERAL_MAX;
-                    return if comes { Ok(Take::Stop(Stop::Input)) } else { Err(FrameError::Behind) };
-                }
                 // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
                 let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
                 let ends_later = in_block && said.ends_later();
@@ -295,19 +289,20 @@ impl Relay {
     }
 
     /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once;
-    /// `together` says that it may be in one transaction with them.
+    /// `together` says that it may be in one transaction with them, and that nothing can end that before all of it is
+    /// answered. Within a transaction block they are a part of that.
     pub(super) fn begin(&mut self, server: &mut Attached<'_>, together: bool, steps: &mut Steps) -> bool {
         let exchange = &mut *server.exchange;
         if exchange.begun {
             return true;
         }
-        // A chained transaction: it must not have failed, or it takes no settings.
-        match exchange.pipeline.status {
-            Status::Idle => {}
+        // What was reset in a transaction block: it must not have failed, or it takes no settings.
+        let in_block = match exchange.pipeline.status {
+            Status::Idle => false,
             _ if exchange.pipeline.owes_ready() => return false,
-            Status::InTransaction => {}
+            Status::InTransaction => true,
             Status::Failed => return true,
-        }
+        };
         exchange.begun = true;
         let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
         let own = self.own_settings();
@@ -354,6 +349,9 @@ impl Relay {
             self.unnamed.keep(&exchange.unnamed);
         }
         *server.matched = None;
+        if in_block {
+            return true;
+        }
         exchange.changes = changes;
         exchange.changed = false;
         if !together {
@@ -363,9 +361,14 @@ impl Relay {
         together
     }
 
+    /// The longest message, in bytes.
+    pub(super) fn max_packet(&self) -> usize {
+        self.max_packet as usize
+    }
+
     fn simple(&mut self, server: &mut Attached<'_>, owed: Owed, said: &Said, steps: &mut Steps) -> Take {
         server.exchange.asks(|in_block| said.allows_cancel(in_block));
-        if !self.begin(server, said.allows_prefix(), steps) {
+        if !self.begin(server, self.own_names && said.allows_prefix(), steps) {
             return Take::Stop(Stop::Hold);
         }
         let exchange = &mut *server.exchange;
@@ -404,8 +407,6 @@ enum Waits {
     Skip,
     /// It ends a COPY that it should not stand in.
     Fail,
-    /// It is held, and what was sent is ended with a Sync of ours.
-    Settle,
 }
 
 fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
@@ -433,11 +434,6 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
         Gate::Open if exchange.carries() && exchange.pipeline.ends_transaction() => match tag {
             COPY_DATA | COPY_DONE | COPY_FAIL => None,
             _ => Some(Waits::Hold),
-        },
-        // The same if the transaction ends without Sync.
-        Gate::Open if exchange.carries() && exchange.ended => match tag {
-            COPY_DATA | COPY_DONE | COPY_FAIL | FLUSH | SYNC => None,
-            _ => Some(Waits::Settle),
         },
         Gate::Open => None,
     }
@@ -485,7 +481,6 @@ fn sync(exchange: &mut Exchange, steps: &mut Steps) -> Take {
     exchange.asks(|_| true);
     let pipeline = &mut exchange.pipeline;
     pipeline.skipping = false;
-    exchange.ended = false;
     pipeline.push(if pipeline.copying_in { Owed::DoubtfulSync } else { Owed::Sync(How::Reply) });
     Take::Forward
 }

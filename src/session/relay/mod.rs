@@ -22,6 +22,7 @@ pub mod steps;
 pub mod table;
 pub mod tracking;
 pub mod undo;
+mod vetted;
 pub mod words;
 
 pub use backend::Heard;

@@ -15,7 +15,6 @@ use super::backend::Heard;
 use super::machine::{Relay, Stop};
 use super::pipeline::Status;
 use super::steps::Steps;
-use super::undo::Undo;
 use crate::config::model::PoolMode;
 use crate::net::Stream;
 use crate::net::stream::Probe;

@@ -48,7 +48,7 @@ impl Relay {
         }
         let whole = (have.len() == header.total).then_some(word);
         server.exchange.asks(|in_block| whole.is_some_and(|word| word.allows_cancel(in_block)));
-        if !self.begin(server, word.allows_prefix(), steps) {
+        if !self.begin(server, server.exchange.vetted, steps) {
             return Ok(HOLD);
         }
         let deeds = self.reads_statement(&have[front..], have.len() < header.total);
@@ -90,7 +90,7 @@ impl Relay {
             return Ok(HOLD);
         }
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
-        if !self.begin(server, statement.word().allows_prefix(), steps) {
+        if !self.begin(server, server.exchange.vetted, steps) {
             return Ok(HOLD);
         }
         let exchange = &mut *server.exchange;
@@ -215,7 +215,6 @@ impl Relay {
         self.begin_beyond_portals(server, steps);
         server.exchange.pipeline.push(Owed::Execute { how: How::Reply, effect, deeds });
         server.exchange.flushed = false;
-        server.exchange.ended = ends;
         Ok(Take::Forward)
     }
 
@@ -260,7 +259,7 @@ impl Relay {
             return Err(Take::Drop);
         };
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
-        if !self.begin(server, statement.word().allows_prefix(), steps) {
+        if !self.begin(server, server.exchange.vetted, steps) {
             return Err(HOLD);
         }
         if !server.statements.touch(statement.id) {
@@ -281,7 +280,7 @@ impl Relay {
             b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
             _ => !self.guarded.has(name),
         });
-        if !self.begin(server, recalled.is_none_or(|word| word.allows_prefix()), steps) {
+        if !self.begin(server, server.exchange.vetted, steps) {
             return Some(HOLD);
         }
         if !self.own_names || server.exchange.has_unnamed {

@@ -78,10 +78,10 @@ impl Traits {
 
     fn of(word: &[u8]) -> Self {
         match word {
-            b"select" | b"insert" | b"update" | b"delete" | b"merge" | b"with" | b"values" | b"table" | b"set"
-            | b"show" | b"declare" | b"fetch" | b"explain" | b"lock" => Self(Self::PREFIX.0 | Self::CANCEL.0),
+            b"select" | b"insert" | b"update" | b"delete" | b"merge" | b"with" | b"values" | b"table" | b"show"
+            | b"declare" | b"fetch" | b"explain" | b"lock" => Self(Self::PREFIX.0 | Self::CANCEL.0),
             b"copy" => Self(Self::PREFIX.0 | Self::CANCEL.0 | Self::EFFECT.0),
-            b"execute" | b"begin" | b"start" | b"savepoint" | b"release" | b"reset" => Self::CANCEL,
+            b"execute" | b"begin" | b"start" | b"savepoint" | b"release" | b"set" | b"reset" => Self::CANCEL,
             b"commit" | b"end" | b"rollback" | b"abort" | b"prepare" => Self(Self::ENDS.0 | Self::EFFECT.0),
             b"deallocate" | b"discard" => Self::EFFECT,
             _ => Self::NONE,
@@ -105,6 +105,11 @@ impl FirstWord {
     #[inline]
     pub fn allows_prefix(&self) -> bool {
         self.is(Traits::PREFIX)
+    }
+
+    /// The same in the extended protocol, where a COPY may read past a Sync.
+    pub fn joins_prefix(&self) -> bool {
+        self.allows_prefix() && self.as_bytes() != b"copy"
     }
 
     /// Whether a failed transaction block accepts it: what ends the block, and nothing at all.
@@ -199,15 +204,6 @@ impl Said {
             Self::One(word) => word.allows_cancel(in_block),
             Self::Several(words) => words.iter().all(|word| word.allows_cancel(in_block || words.len() > 1)),
             Self::Unclear => false,
-        }
-    }
-
-    /// Whether there is, or may be, something behind a statement that ends a transaction block.
-    pub fn goes_on_behind_end(&self) -> bool {
-        match self {
-            Self::One(_) => false,
-            Self::Several(words) => words.split_last().is_some_and(|(_, words)| words.iter().any(FirstWord::may_end)),
-            Self::Unclear => true,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{app, shown, trusting};
 use crate::support::Database;
 use crate::support::pooler::Pooler;
-use crate::support::raw::{Message, Raw, V3_0, query, startup};
+use crate::support::raw::{Message, Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
 
 const NAMES: [&str; 6] =
     ["client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name", "IntervalStyle"];
@@ -127,4 +127,101 @@ fn what_is_rolled_back_or_local_goes_nowhere() {
     on_each_server(&mut holder, &mut client, |client| {
         assert_eq!(found(client), (FIRST.join("|"), Vec::new()));
     });
+}
+
+/// A client with settings of its own, behind another one on the only server.
+fn behind_another(pooler: &Pooler) -> Raw {
+    let mut other = logged_in(pooler, SECOND);
+    let client = logged_in(pooler, FIRST);
+    assert_eq!(found(&mut other).0, SECOND.join("|"));
+    client
+}
+
+#[test]
+fn no_batch_is_cut_and_no_rollback_undoes_settings() {
+    let database = Database::create("settings_batches");
+    database.sql(
+        "CREATE TABLE kept (n int); GRANT ALL ON kept TO app; \
+         CREATE PROCEDURE rolls_back() LANGUAGE plpgsql AS 'begin rollback; end'",
+    );
+    for mode in ["transaction", "session", "statement"] {
+        let config = trusting(&database, 1).set("track_extra_parameters", "[\"IntervalStyle\"]");
+        let pooler = config.set("pool_mode", &format!("\"{mode}\"")).start();
+        let unnamed = |text: &str| extended(text);
+        for (what, batch, kept) in [
+            (
+                "a portal bound again",
+                [
+                    unnamed("select 1"),
+                    parse("c", "commit"),
+                    bind("", "c", &[]),
+                    parse("i", "insert into kept values (1)"),
+                    bind("", "i", &[]),
+                    execute("", 0),
+                    parse("z", "select 1/0"),
+                    bind("", "z", &[]),
+                    execute("", 0),
+                    sync(),
+                ],
+                false,
+            ),
+            (
+                "a rollback within a procedure",
+                std::array::from_fn(|at| match at {
+                    0 => unnamed("select 1"),
+                    1 => unnamed("call rolls_back()"),
+                    2 => sync(),
+                    _ => Vec::new(),
+                }),
+                false,
+            ),
+            (
+                "one within DO, behind what has no Sync",
+                std::array::from_fn(|at| match at {
+                    0 => parse("", "select 1"),
+                    1 => query("do 'begin rollback; end'"),
+                    _ => Vec::new(),
+                }),
+                false,
+            ),
+            (
+                "a long text",
+                std::array::from_fn(|at| match at {
+                    0 => parse("", "select 1"),
+                    1 => query(&format!("select length('{}')", "x".repeat(300_000))),
+                    _ => Vec::new(),
+                }),
+                false,
+            ),
+            (
+                "a commit, and more in its text",
+                std::array::from_fn(|at| match (at, mode) {
+                    (0, _) => unnamed("select 1"),
+                    (1, "statement") => sync(),
+                    (1, _) => [unnamed("begin"), sync()].concat(),
+                    (2, "statement") => query("select 1"),
+                    (2, _) => query("insert into kept values (2); commit; select 2"),
+                    _ => Vec::new(),
+                }),
+                mode != "statement",
+            ),
+        ] {
+            let mut client = behind_another(&pooler);
+            client.send(&batch.concat());
+            let (mut told, answers) = (Vec::new(), batch.iter().filter(|part| ends_with_ready(part)).count());
+            for _ in 0..answers {
+                let answer = client.until(b'Z');
+                assert_eq!(answer.last().map(|last| last.tag), Some(b'Z'), "{mode}, {what}: {}", shown(&answer));
+                told.extend(reports(&answer));
+            }
+            assert_eq!(told, [], "{mode}, {what}");
+            assert_eq!(found(&mut client), (FIRST.join("|"), Vec::new()), "{mode}, {what}");
+            let rows = database.sql("WITH gone AS (DELETE FROM kept RETURNING n) SELECT count(*) FROM gone");
+            assert_eq!(rows.trim(), if kept { "1" } else { "0" }, "{mode}, {what}");
+        }
+    }
+}
+
+fn ends_with_ready(part: &[u8]) -> bool {
+    part.first() == Some(&b'Q') || part.ends_with(&sync())
 }
