@@ -21,6 +21,8 @@ pub type Name = Box<[u8]>;
 pub enum Deed {
     /// A setting has this value from now on.
     Set(Name, Box<[u8]>),
+    /// A setting has another value until the transaction ends.
+    Local,
     /// A setting has its default again.
     Reset(Name),
     /// All have, but for role and session authorization.
@@ -133,7 +135,8 @@ fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
             deeds.push(named(span, &|name| Deed::Holds(What::Statement, name)));
             // It runs whenever it is executed.
             let inner = Source::new(source.raw(*body), source.dialect);
-            if of_script(&Script::of(inner.text, inner.dialect), inner).is_some() {
+            let runs = of_script(&Script::of(inner.text, inner.dialect), inner).unwrap_or_default();
+            if runs.iter().flatten().any(|deed| *deed != Deed::Local) {
                 deeds.push(Deed::Unclear(Doubt::Code));
             }
             return;
@@ -173,7 +176,7 @@ fn canonical(setting: SettingName, source: Source<'_>) -> Option<Name> {
 
 fn set(setting: Setting, source: Source<'_>, deeds: &mut Deeds) {
     if setting.local {
-        return;
+        return deeds.push(Deed::Local);
     }
     let name = canonical(setting.name, source);
     match name.as_deref() {

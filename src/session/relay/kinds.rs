@@ -11,6 +11,7 @@ pub(super) struct Tally {
     pub(super) forgets: usize,
     pub(super) unnamed: usize,
     pub(super) answers: usize,
+    pub(super) sets: usize,
 }
 
 impl Tally {
@@ -23,6 +24,7 @@ impl Tally {
             self.forgets += kinds.count(Kinds::FORGETS);
             self.unnamed += kinds.count(Kinds::UNNAMED);
             self.answers += kinds.count(Kinds::ANSWER);
+            self.sets += kinds.count(Kinds::SETS);
         }
     }
 
@@ -33,6 +35,7 @@ impl Tally {
         self.forgets -= kinds.count(Kinds::FORGETS);
         self.unnamed -= kinds.count(Kinds::UNNAMED);
         self.answers -= kinds.count(Kinds::ANSWER);
+        self.sets -= kinds.count(Kinds::SETS);
     }
 }
 
@@ -58,21 +61,27 @@ impl Kinds {
     /// What is decided before it stays open for what is sent behind it. After an error all up to Sync has one fate.
     /// What a DISCARD ALL does is open behind a Query, too. Not counted.
     pub(super) const SEALS: Self = Self(1 << 6);
+    /// It may change by what constants in later texts are read, as the end of a transaction does that undoes a SET LOCAL.
+    pub(super) const SETS: Self = Self(1 << 7);
     /// What is counted beside READY.
-    pub(super) const RARE: Self =
-        Self(Self::DOUBTFUL.0 | Self::CHANGES.0 | Self::FORGETS.0 | Self::UNNAMED.0 | Self::ANSWER.0);
+    pub(super) const RARE: Self = Self(!(Self::READY.0 | Self::SEALS.0));
 
     #[inline]
     fn by(how: How) -> Self {
         if how == How::Answer { Self::ANSWER } else { Self::NONE }
     }
 
+    fn sets(sets: bool) -> Self {
+        if sets { Self::SETS } else { Self::NONE }
+    }
+
     #[inline]
     fn of(effect: Effect) -> Self {
         match effect {
-            Effect::Plain | Effect::Ends(_) => Self::NONE,
+            Effect::Plain => Self::NONE,
+            Effect::Ends(_) => Self::SETS,
             Effect::Copies => Self::CHANGES,
-            Effect::Forgets | Effect::Any => Self::CHANGES.and(Self::FORGETS),
+            Effect::Forgets | Effect::Any => Self::CHANGES.and(Self::FORGETS).and(Self::SETS),
         }
     }
 
@@ -98,12 +107,13 @@ impl Owed {
     #[inline]
     pub(super) fn kinds(&self) -> Kinds {
         match self {
-            Self::Query { effect: Effect::Plain, .. } | Self::Function | Self::Inquiry => Kinds::READY,
+            Self::Query { effect: Effect::Plain, deeds: None, .. } | Self::Function | Self::Inquiry => Kinds::READY,
             Self::Query { effect: Effect::Forgets, .. } => {
                 Kinds::READY.and(Kinds::of(Effect::Forgets)).and(Kinds::SEALS)
             }
-            Self::Query { effect, .. } => Kinds::READY.and(Kinds::of(*effect)),
-            Self::Execute { effect, .. } => Kinds::of(*effect),
+            Self::Query { effect, deeds, .. } => Kinds::READY.and(Kinds::of(*effect)).and(Kinds::sets(deeds.is_some())),
+            Self::Execute { effect: Effect::Plain, deeds: None, .. } => Kinds::NONE,
+            Self::Execute { effect, deeds, .. } => Kinds::of(*effect).and(Kinds::sets(deeds.is_some())),
             Self::Sync(_) => Kinds::READY.and(Kinds::SEALS),
             Self::DoubtfulSync => Kinds::DOUBTFUL,
             Self::Parse { how, what: Parses::AsSaid { takes_unnamed: true } } => Kinds::by(*how).and(Kinds::UNNAMED),

@@ -271,6 +271,12 @@ impl Pipeline {
         self.owed.forgets > 0
     }
 
+    /// Whether something is owed that may change by what constants in later texts are read.
+    #[inline]
+    pub(super) fn may_set(&self) -> bool {
+        self.owed.sets > 0
+    }
+
     /// Notes a request.
     #[inline(always)] // Each caller knows the kind of what it pushes, and most of this folds away.
     pub fn push(&mut self, owed: Owed) {

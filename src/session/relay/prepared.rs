@@ -30,16 +30,18 @@ pub struct Statement {
     word: FirstWord,
     /// What it may do.
     does: Does,
+    /// The settings by which constants in it were read; `None`: those of the one client that has it.
+    read_by: Option<Box<[u8]>>,
     /// The Parse body behind the name: text, NUL, parameter types.
     definition: Arc<[u8]>,
 }
 
 impl Statement {
-    pub(super) fn new(id: StatementId, definition: Arc<[u8]>, dialect: Dialect) -> Self {
+    pub(super) fn new(id: StatementId, definition: Arc<[u8]>, read_by: Option<Box<[u8]>>, dialect: Dialect) -> Self {
         let text = definition.split(|&byte| byte == 0).next().unwrap_or_default();
         let word = first_word(text);
         let does = Does { effect: word.effect(text, false), deeds: statement_deeds(text, dialect) };
-        Self { id, name: server_name(id), word, does, definition }
+        Self { id, name: server_name(id), word, does, read_by, definition }
     }
 
     /// The name on servers.
@@ -55,6 +57,16 @@ impl Statement {
     /// What it may do that matters to what is sent behind it.
     pub(super) fn does(&self) -> Does {
         self.does.clone()
+    }
+
+    /// Settings by which it was read.
+    pub(super) fn read_by(&self) -> Option<&[u8]> {
+        self.read_by.as_deref()
+    }
+
+    /// Text, NUL and parameter types.
+    pub(super) fn definition(&self) -> &[u8] {
+        &self.definition
     }
 
     /// What it does to the session.

@@ -82,7 +82,7 @@ impl Relay {
             return Ok(HOLD);
         }
         let pipeline = &server.exchange.pipeline;
-        let statement = self.intern(definition);
+        let statement = self.intern_behind(server.exchange, definition);
         let there = server.statements.touch(statement.id);
         let duplicate = self.names.get(name).is_some();
         // What we are to answer depends on the transaction: in a failed one it is refused.
@@ -262,6 +262,10 @@ impl Relay {
         if !self.begin(server, server.exchange.vetted, steps) {
             return Err(HOLD);
         }
+        if server.statements.touch(statement.id) {
+            return Ok(statement);
+        }
+        let statement = self.read_anew(name, statement);
         if !server.statements.touch(statement.id) {
             prepare(server, &statement, How::Swallow, None, steps);
         }

@@ -10,6 +10,7 @@ use super::own::Own;
 use super::pipeline::Owed;
 use super::prepared::{Statement, put_frame};
 use super::steps::Steps;
+use super::table::Reading;
 use super::undo::Undo;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
 use crate::sql::{Dialect, Script, Source};
@@ -62,7 +63,7 @@ impl Relay {
 
     /// What the statements of a Query do to the session; `cut` says that more of it is to come.
     pub(super) fn reads(&self, text: &[u8], cut: bool) -> Option<Box<Running>> {
-        if !self.tracks {
+        if !(self.tracks || self.own_names) {
             return None;
         }
         let statements = if cut { [unclear_deeds()].into() } else { read(text, self.dialect())? };
@@ -71,7 +72,7 @@ impl Relay {
 
     /// The same of the statement of a Parse.
     pub(super) fn reads_statement(&self, text: &[u8], cut: bool) -> Option<Arc<Deeds>> {
-        if !self.tracks {
+        if !(self.tracks || self.own_names) {
             return None;
         }
         let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -80,7 +81,28 @@ impl Relay {
 
     /// The statement with this definition, shared with whoever else has it.
     pub(super) fn intern(&self, definition: &[u8]) -> Arc<Statement> {
-        self.table.intern(definition, &self.params, self.dialect())
+        self.table.intern(definition, self.reading())
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading { params: &self.params, own: self.own_settings(), dialect: self.dialect() }
+    }
+
+    /// The same, where what is owed may change by what it will be read.
+    pub(super) fn intern_behind(&self, exchange: &Exchange, definition: &[u8]) -> Arc<Statement> {
+        let sets = exchange.pipeline.may_set();
+        if sets { self.table.unshared(definition, self.dialect()) } else { self.intern(definition) }
+    }
+
+    /// A statement that a server lacks is read anew, by the client's settings of now: it must not be taken for what it
+    /// was by others.
+    pub(super) fn read_anew(&mut self, name: &[u8], statement: Arc<Statement>) -> Arc<Statement> {
+        if self.reading().fits(&statement) {
+            return statement;
+        }
+        let anew = self.intern(statement.definition());
+        self.names.insert(name.into(), Arc::clone(&anew));
+        anew
     }
 
     /// Whether the values of a Bind tell what this statement does.
@@ -95,6 +117,9 @@ impl Relay {
 
     /// A statement has come to its end well, with this tag.
     pub(super) fn done(&mut self, server: &mut Attached<'_>, tag: &[u8], steps: &mut Steps) {
+        if !self.tracks {
+            return;
+        }
         let mut partly = false;
         match server.exchange.pipeline.front_mut() {
             Some(Owed::Query { deeds: Some(running), .. }) => {
@@ -142,6 +167,7 @@ impl Relay {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
+                Deed::Local => {}
                 Deed::MayLet(what) => server.exchange.may_be_gone.push(*what),
                 deed => {
                     self.resets(server, deed, steps);
@@ -178,6 +204,9 @@ impl Relay {
 
     /// The request at the front has failed, and its transaction with it. What no rollback undoes it may have done before.
     pub(super) fn request_failed(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
+        if !self.tracks {
+            return self.sessions(server.exchange, Own::fails);
+        }
         let front = match server.exchange.pipeline.front() {
             Some(Owed::Query { deeds: Some(running), .. }) => running.current(),
             Some(Owed::Execute { deeds: Some(deeds), .. }) => &deeds[..],
@@ -198,9 +227,9 @@ pub(super) fn depends_on_values(deeds: &[Deed]) -> bool {
 pub(super) fn resolved(deeds: &[Deed], values: &[Option<&[u8]>]) -> Deeds {
     let with_values = |deed: &Deed| match deed {
         Deed::SetConfig(config) => config.with(values),
-        deed => Some(deed.clone()),
+        deed => deed.clone(),
     };
-    deeds.iter().filter_map(with_values).collect()
+    deeds.iter().map(with_values).collect()
 }
 
 /// Whether both are surely the same.

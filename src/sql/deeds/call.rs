@@ -35,10 +35,7 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
         // A name that can't be read can be that of any function.
         let Some(name) = source.last_part(call.name) else { return deeds.push(Deed::Unclear(Doubt::Text)) };
         let deed = match &*name {
-            b"set_config" => match set_config(*call, statement, source) {
-                Some(deed) => deed,
-                None => continue,
-            },
+            b"set_config" => set_config(*call, statement, source),
             b"pg_advisory_lock"
             | b"pg_advisory_lock_shared"
             | b"pg_try_advisory_lock"
@@ -82,26 +79,26 @@ fn xact(name: &[u8]) -> bool {
     name.windows(5).any(|part| part == b"xact_")
 }
 
-fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Option<Deed> {
-    let unclear = Some(Deed::Unclear(Doubt::Setting));
+fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Deed {
+    let unclear = Deed::Unclear(Doubt::Setting);
     let arguments = call.arguments(source);
     let [name, value, local] = &arguments[..] else { return unclear };
     let Some(local) = boolean(*local, source) else { return unclear };
     if local == Given::Constant((*b"t").into()) {
-        return None;
+        return Deed::Local;
     }
     let (Some(name), Some(value)) = (text(*name, source), value_of(*value, source)) else { return unclear };
     if !stands_alone(call, statement, source) {
         return unclear;
     }
     let config = SetConfig { name, value, local };
-    Some(config.resolved().unwrap_or(Deed::SetConfig(config)))
+    config.resolved().unwrap_or(Deed::SetConfig(config))
 }
 
 impl SetConfig {
-    /// What it does with these values of parameters, each in text or in binary form; `None`: nothing that lasts.
-    pub fn with(&self, values: &[Option<&[u8]>]) -> Option<Deed> {
-        let unclear = Some(Deed::Unclear(Doubt::Setting));
+    /// What it does with these values of parameters, each in text or in binary form.
+    pub fn with(&self, values: &[Option<&[u8]>]) -> Deed {
+        let unclear = Deed::Unclear(Doubt::Setting);
         let value = |given: &Given| match given {
             Given::Constant(value) => Some(Some(value.clone())),
             Given::Param(number) => {
@@ -120,9 +117,9 @@ impl SetConfig {
         let (Some(local), Some(Some(name))) = (local, value(&self.name)) else { return unclear };
         let set = self.value.as_ref().map_or(Some(None), value);
         match (local, set) {
-            (true, _) => None,
-            (false, Some(None)) => Some(Deed::Reset(name.to_ascii_lowercase().into())),
-            (false, Some(Some(value))) => Some(Deed::Set(name.to_ascii_lowercase().into(), value)),
+            (true, _) => Deed::Local,
+            (false, Some(None)) => Deed::Reset(name.to_ascii_lowercase().into()),
+            (false, Some(Some(value))) => Deed::Set(name.to_ascii_lowercase().into(), value),
             (false, None) => unclear,
         }
     }

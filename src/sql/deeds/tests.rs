@@ -15,6 +15,7 @@ fn show(deed: &Deed) -> String {
     match deed {
         Deed::Set(name, value) => format!("{}={}", text(name), text(value)),
         Deed::Reset(name) => format!("reset {}", text(name)),
+        Deed::Local => "local".into(),
         Deed::ResetAll => "reset all".into(),
         Deed::SetConfig(config) => {
             let given = |given: &Given| match given {
@@ -40,7 +41,7 @@ fn settings_are_read_in_all_their_forms() {
     for (text, does_) in [
         ("set work_mem = '64MB'", "work_mem=64MB"),
         ("SET SESSION Work_Mem TO 64", "work_mem=64"),
-        ("set local work_mem = 1", ""),
+        ("set local work_mem = 1", "local"),
         ("set x.y to on", "x.y=on"),
         ("set \"App\".tenant = 'A b'", "app.tenant=A b"),
         ("set geqo to default", "reset geqo"),
@@ -77,7 +78,7 @@ fn set_config_is_believed_where_it_surely_runs_once() {
     for (text, does_) in [
         ("select set_config('App.tenant', '5', false)", "app.tenant=5"),
         ("select pg_catalog.set_config('search_path', '', false);", "search_path="),
-        ("select set_config('a.b', 'x', true)", ""),
+        ("select set_config('a.b', 'x', true)", "local"),
         ("select set_config('a.b', 'x', 'no')", "a.b=x"),
         ("select set_config('a.b', null, false)", "reset a.b"),
         ("select set_config('a.b', 'x', false) as a, set_config('a.c', 'y', false) b", "a.b=x a.c=y"),

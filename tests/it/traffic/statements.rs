@@ -2,7 +2,7 @@
 
 use super::{app, shown, trusting, values};
 use crate::support::Database;
-use crate::support::raw::{Raw, SYNC, bind, execute, message, parse, target};
+use crate::support::raw::{Raw, SYNC, bind, execute, extended, message, parse, query, sync, target};
 
 /// What the server has prepared, asked for without preparing anything.
 fn prepared(client: &mut Raw) -> Vec<String> {
@@ -124,4 +124,53 @@ fn names_may_be_long() {
         let said = &name[..63];
         assert_eq!(run(&mut client, &name, "x"), format!("[26000 prepared statement \"{said}\" does not exist]Z"));
     }
+}
+
+#[test]
+fn constants_are_read_by_the_settings_of_whoever_prepares_them() {
+    let database = Database::create("statements_constants");
+    let pooler = trusting(&database, 1).start();
+    const TEXT: &str = "SELECT to_char(date '01-02-2020', 'YYYY-MM-DD')";
+    let uses = |name: &str| [parse(name, TEXT), bind("", name, &[]), execute("", 0), sync()].concat();
+    let last = |client: &mut Raw, bytes: &[u8], answers: usize| {
+        client.send(bytes);
+        let answers: Vec<_> = (0..answers).flat_map(|_| client.until(b'Z')).collect();
+        answers.iter().filter(|message| message.tag == b'D').flat_map(values).next_back().unwrap_or_default()
+    };
+    for (how, requests, answers) in [
+        ("in one batch", [extended("SET DateStyle TO 'ISO, DMY'"), uses("s")].concat(), 1),
+        (
+            "in a transaction that is sent at once",
+            [query("BEGIN"), query("SET LOCAL DateStyle TO 'ISO, DMY'"), uses("s"), query("COMMIT")].concat(),
+            4,
+        ),
+        ("in one write", [query("SET DateStyle TO 'ISO, DMY'"), uses("s")].concat(), 2),
+        (
+            "behind the end of a SET LOCAL",
+            [
+                query("BEGIN"),
+                query("SET LOCAL DateStyle TO 'ISO, YMD'"),
+                query("COMMIT; SET DateStyle TO DMY"),
+                uses("s"),
+            ]
+            .concat(),
+            4,
+        ),
+    ] {
+        let (mut one, mut two) = (app(&pooler), app(&pooler));
+        assert_eq!(last(&mut two, &query("SET DateStyle TO 'ISO, MDY'"), 1), "");
+        assert_eq!(last(&mut one, &requests, answers), "2020-02-01", "{how}");
+        assert_eq!(last(&mut two, &uses("s"), 1), "2020-01-02", "another client, {how}");
+    }
+    // On a server that does not have it yet.
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    for client in [&mut one, &mut two] {
+        last(client, &query("SET DateStyle TO 'ISO, MDY'"), 1);
+    }
+    assert_eq!(last(&mut one, &uses("t"), 1), "2020-01-02");
+    let pid = one.query("SELECT pg_backend_pid()").remove(0);
+    one.query("SET DateStyle TO 'ISO, DMY'");
+    database.sql(&format!("SELECT pg_terminate_backend({pid}, 10000)"));
+    last(&mut one, &[bind("", "t", &[]), execute("", 0), sync()].concat(), 1);
+    assert_eq!(last(&mut two, &uses("t"), 1), "2020-01-02", "another client, when the server was replaced");
 }
