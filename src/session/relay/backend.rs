@@ -1,9 +1,8 @@
 //! What a server's bytes mean: which pass to the client, which are swallowed, what they change.
 
-use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
+use super::exchange::{Block, Exchange, Gate, Run};
 use super::machine::{Attached, Relay};
-use super::pipeline::{Closed, How, Owed, Parses, Status};
-use super::portals::Does;
+use super::pipeline::{Closed, How, Owed, Status};
 use super::prepared::named_in;
 use super::requests::{none_of_these_exists, said, write_answer};
 use super::steps::Steps;
@@ -353,80 +352,6 @@ impl Relay {
         steps.to_client.own(|out| none_of_these_exists(&names).hint(hint).encode(out));
         true
     }
-
-    /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.
-    fn skip_to_sync(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
-        let skipped = server.exchange.pipeline.skip_to_sync();
-        let first_of_client = skipped.iter().find(|owed| !owed.is_prefix());
-        let client_skips = first_of_client.is_some();
-        let of_simple = matches!(first_of_client, Some(Owed::Query { .. } | Owed::Function));
-        for owed in skipped.into_iter().rev() {
-            self.take_back(server, owed);
-        }
-        let exchange = &mut *server.exchange;
-        if exchange.pipeline.in_doubt() {
-            return self.doubt(exchange, true, steps);
-        }
-        if let Some(Owed::Sync(how)) = exchange.pipeline.front() {
-            if exchange.gate == Gate::Settling && *how == How::Swallow {
-                exchange.gate = Gate::SettlingFailed { skips: client_skips };
-            }
-            return;
-        }
-        if !of_simple {
-            exchange.pipeline.skipping = true;
-        } else if self.half_sent() {
-            exchange.after_run = AfterRun::Sync;
-        } else {
-            send_sync(exchange, How::Reply, steps);
-        }
-    }
-
-    pub(super) fn take_back(&mut self, server: &mut Attached<'_>, owed: Owed) {
-        match owed {
-            Owed::Prepare { what: prepared, .. } => {
-                prepared.id.iter().for_each(|id| _ = server.statements.remove(*id));
-                if let Some((name, _)) = prepared.name {
-                    self.names.remove(&name);
-                }
-            }
-            Owed::Bind(How::Reply) | Owed::Execute { how: How::Reply, .. } => server.exchange.portals.doubt(),
-            Owed::Parse { how, what: Parses::AsSaid { takes_unnamed } } => {
-                // What was parsed last is what was parsed before it.
-                let exchange = &mut *server.exchange;
-                (exchange.unnamed_word, exchange.unnamed_does, exchange.parsed) =
-                    (None, Does::anything(), Does::anything());
-                let replaced = pass_unnamed_on(server.exchange, takes_unnamed);
-                if how == How::Reply && !replaced {
-                    // What there was before it, if anything, was not kept.
-                    server.exchange.unnamed.forget();
-                }
-            }
-            Owed::Close { what: Some(closed), .. } => {
-                // A Close of ours may have been of one in doubt.
-                closed.id.iter().for_each(|id| server.statements.insert_doubtful(*id));
-                if let Some((name, statement)) = closed.was {
-                    self.names.insert(name, statement);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A COPY failed behind which Syncs were sent: the server may have read past them, or may answer them still.
-    /// Should what is owed behind them not tell, something is sent that does.
-    fn doubt(&self, exchange: &mut Exchange, extended: bool, steps: &mut Steps) {
-        if !exchange.pipeline.in_doubt() || !exchange.pipeline.sort_doubtful() {
-            return;
-        }
-        let skips = extended && !exchange.pipeline.front().is_some_and(Owed::is_sync);
-        exchange.gate = Gate::Doubting { skips };
-        if self.half_sent() {
-            exchange.after_run = AfterRun::Probe;
-        } else {
-            send_probe(exchange, steps);
-        }
-    }
 }
 
 /// Whether a setting would be refused the next time, too: its value, its name, or who may set it.
@@ -438,20 +363,6 @@ fn last_words(fields: &ErrorFields<'_>) -> Box<str> {
     let text = |field: Option<&[u8]>| String::from_utf8_lossy(field.unwrap_or(b"?")).into_owned();
     let code = fields.code.as_ref().map_or("?????", SqlState::as_str);
     format!("{} {code}: {}", text(fields.severity), text(fields.message)).into()
-}
-
-/// A Parse of the unnamed statement was skipped. If it was to take it, a later one does now, or none.
-/// Returns whether there is a later one.
-fn pass_unnamed_on(exchange: &mut Exchange, taken: bool) -> bool {
-    let mut later = false;
-    exchange.pipeline.revise(|owed| {
-        if let Owed::Parse { what: Parses::AsSaid { takes_unnamed }, .. } = owed {
-            *takes_unnamed |= taken && !later && exchange.has_unnamed;
-            later = true;
-        }
-    });
-    exchange.has_unnamed &= later || !taken;
-    later
 }
 
 /// Whether such a message belongs to a request's reply, and is not its end.

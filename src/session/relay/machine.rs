@@ -8,21 +8,17 @@ use bytes::{BufMut, BytesMut};
 use super::alone::Alone;
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::own::Own;
-use super::pipeline::{Effect, How, Owed, Parses, Status};
+use super::pipeline::{How, Owed, Status};
 use super::prepared::{Guarded, Kept, Names, put_frame};
-use super::settings::{Assignment, Change, Changes, assignments, differences, write_assignment, write_set};
 use super::steps::Steps;
 use super::table::Table;
-use super::tracking::{READ_MAX, same};
+use super::tracking::READ_MAX;
 use super::words::{Said, first_word};
 use crate::server::statements::Statements;
 use crate::sql::{Dialect, Encoding};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::params::ParamSet;
 use crate::wire::tag::{backend, frontend};
-
-/// Name of the statement that sets a setting, where the unnamed one is not ours to take.
-const SETTING: &[u8] = b"PGLIFEGUARD_SET";
 
 /// So many replies may be owed; a client that asks for more waits until some are given.
 const OWED_MAX: usize = 4 * 1024;
@@ -288,79 +284,6 @@ impl Relay {
         }
     }
 
-    /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once;
-    /// `together` says that it may be in one transaction with them, and that nothing can end that before all of it is
-    /// answered. Within a transaction block they are a part of that.
-    pub(super) fn begin(&mut self, server: &mut Attached<'_>, together: bool, steps: &mut Steps) -> bool {
-        let exchange = &mut *server.exchange;
-        if exchange.begun {
-            return true;
-        }
-        // What was reset in a transaction block: it must not have failed, or it takes no settings.
-        let in_block = match exchange.pipeline.status {
-            Status::Idle => false,
-            _ if exchange.pipeline.owes_ready() => return false,
-            Status::InTransaction => true,
-            Status::Failed => return true,
-        };
-        exchange.begun = true;
-        let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
-        let own = self.own_settings();
-        let there = exchange.there.as_deref().map_or(server.assigned.as_ref(), |there| Some(there.settings()));
-        if matched && same(own, there) {
-            return true;
-        }
-        let changes = if matched { Changes::new() } else { differences(&self.params, server.params) };
-        let assignments = assignments(own, there);
-        if changes.is_empty() && assignments.is_empty() {
-            *server.matched = Some(self.params.clone());
-            if exchange.there.is_none() {
-                *server.assigned = own.cloned();
-            }
-            return true;
-        }
-        if !assignments.is_empty() {
-            exchange.assigning = Some(own.cloned().unwrap_or_default());
-            exchange.there.get_or_insert_with(|| Box::new(Own::of_server(server.assigned.as_ref())));
-        }
-        let swallow = |owed: Owed, exchange: &mut Exchange| exchange.pipeline.push(owed);
-        let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
-            steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
-            swallow(Owed::Close { how: How::Swallow, what: None }, exchange);
-        };
-        // The unnamed statement is the client's where the server is.
-        let name: &[u8] = if self.own_names { b"" } else { SETTING };
-        let reported = changes.iter().map(Prefix::Change);
-        for prefix in reported.chain(assignments.iter().map(Prefix::Assignment)) {
-            if !self.own_names {
-                close(&[b"S", SETTING].concat(), exchange, steps);
-            }
-            steps.to_server.own(|out| match prefix {
-                Prefix::Change(change) => write_set(name, &change.name, &change.wanted, out),
-                Prefix::Assignment(assignment) => write_assignment(name, assignment, out),
-            });
-            swallow(Owed::Parse { how: How::Swallow, what: Parses::Setting }, exchange);
-            swallow(Owed::Bind(How::Swallow), exchange);
-            swallow(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds: None }, exchange);
-        }
-        // The client would find our portal where it expects none.
-        close(b"P", exchange, steps);
-        if std::mem::replace(&mut exchange.has_unnamed, false) {
-            self.unnamed.keep(&exchange.unnamed);
-        }
-        *server.matched = None;
-        if in_block {
-            return true;
-        }
-        exchange.changes = changes;
-        exchange.changed = false;
-        if !together {
-            send_sync(exchange, How::Swallow, steps);
-            exchange.gate = Gate::Settling;
-        }
-        together
-    }
-
     /// The longest message, in bytes.
     pub(super) fn max_packet(&self) -> usize {
         self.max_packet as usize
@@ -393,12 +316,6 @@ impl Relay {
         });
         Take::Behind(HEADER + front)
     }
-}
-
-/// What goes before a client's message.
-enum Prefix<'a> {
-    Change(&'a Change),
-    Assignment(&'a Assignment),
 }
 
 /// What keeps a client's message from its server.
