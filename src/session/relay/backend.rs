@@ -105,7 +105,7 @@ impl Relay {
         steps: &mut Steps,
         heard: &mut Heard,
     ) -> Result<Take, FrameError> {
-        if server.exchange.inquiring
+        if server.exchange.session.inquiring
             && let Some(take) = self.hear_inquiry(server, header, have)?
         {
             return Ok(take);
@@ -327,7 +327,7 @@ impl Relay {
             Some(owed) => {
                 heard.setting_refused = owed.is_prefix()
                     && (heard.error == Some(SqlState::INVALID_PARAMETER_VALUE)
-                        || (exchange.assigning.is_some() && heard.error.is_some_and(is_refusal)));
+                        || (exchange.session.assigning.is_some() && heard.error.is_some_and(is_refusal)));
                 let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
                 if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
                     dropped = fields.message.and_then(named_in);
@@ -395,7 +395,7 @@ fn executed(exchange: &mut Exchange, tag: u8) -> Result<Take, FrameError> {
             exchange.rolled_back = false;
             exchange.pipeline.pop();
             // If one of the others fails, this is undone, too.
-            if let (Some(there), Some(assigning)) = (&mut exchange.there, &exchange.assigning) {
+            if let (Some(there), Some(assigning)) = (&mut exchange.session.there, &exchange.session.assigning) {
                 there.becomes(assigning);
             }
             Ok(Take::Drop)

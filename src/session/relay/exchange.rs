@@ -57,22 +57,8 @@ pub struct Exchange {
     pub(super) parsed: Does,
     /// Settings sent in the client's transaction; kept until it ends, since a rollback undoes them.
     pub(super) changes: Changes,
-    /// The settings that nobody reports which were sent so; all that the server has then.
-    pub(super) assigning: Option<ParamSet>,
-    /// What the server's session has become since the client has it.
-    pub(super) there: Option<Box<Own>>,
-    /// The server has reset what it reports, and what the client had asked for at its login.
-    pub(super) again: bool,
-    /// Reported settings of these: what the server says of them until it is ready is nothing to the client.
-    pub(super) restored: SmallVec<[Box<str>; 1]>,
-    /// Of these something may be gone that ties the client to the server.
-    pub(super) may_be_gone: SmallVec<[What; 1]>,
-    /// The server is asked for these, the last one first, and its answers go nowhere.
-    pub(super) asking: SmallVec<[What; 2]>,
-    /// A question of ours is under way.
-    pub(super) inquiring: bool,
-    /// Why nobody knows what the server was left with.
-    pub doubts: SmallVec<[Doubt; 1]>,
+    /// What becomes of the session there.
+    pub session: Course,
     /// The server has carried them out.
     pub(super) changed: bool,
     /// An error was seen, or a ROLLBACK.
@@ -109,6 +95,41 @@ pub struct Exchange {
     pub(super) before: SmallVec<[Before; 1]>,
     /// What the server said when it ended the connection.
     pub(super) last_words: Option<Box<str>>,
+}
+
+/// What becomes of a server's session while its client has it.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// The settings that nobody reports which were sent so; all that the server has then.
+    pub(super) assigning: Option<ParamSet>,
+    /// What the server's session has become since the client has it.
+    pub(super) there: Option<Box<Own>>,
+    /// The server has reset what it reports, and what the client had asked for at its login.
+    pub(super) again: bool,
+    /// Reported settings of these: what the server says of them until it is ready is nothing to the client.
+    pub(super) restored: SmallVec<[Box<str>; 1]>,
+    /// Of these something may be gone that ties the client to the server.
+    pub(super) may_be_gone: SmallVec<[What; 1]>,
+    /// The server is asked for these, the last one first, and its answers go nowhere.
+    pub(super) asking: SmallVec<[What; 2]>,
+    /// A question of ours is under way.
+    pub(super) inquiring: bool,
+    /// Why nobody knows what the server was left with.
+    pub doubts: SmallVec<[Doubt; 1]>,
+}
+
+impl Course {
+    /// For the next client.
+    fn reset(&mut self) {
+        // Whatever is added must be named here.
+        let Self { assigning, there, again, restored, may_be_gone, asking, inquiring, doubts } = self;
+        (*assigning, *there) = (None, None);
+        (*again, *inquiring) = (false, false);
+        restored.clear();
+        may_be_gone.clear();
+        asking.clear();
+        doubts.clear();
+    }
 }
 
 /// Name and value of a setting.
@@ -182,14 +203,7 @@ impl Exchange {
             unnamed_does,
             parsed,
             changes,
-            assigning,
-            there,
-            again,
-            restored,
-            may_be_gone,
-            asking,
-            inquiring,
-            doubts,
+            session,
             changed,
             rolled_back,
             committed,
@@ -214,14 +228,8 @@ impl Exchange {
         *counts = Counts::default();
         (*may_cancel, *in_block, *unnamed_word) = (false, false, None);
         changes.clear();
-        (*assigning, *there) = (None, None);
-        restored.clear();
-        may_be_gone.clear();
-        asking.clear();
-        doubts.clear();
+        session.reset();
         for flag in [
-            again,
-            inquiring,
             changed,
             rolled_back,
             committed,
@@ -250,7 +258,7 @@ impl Exchange {
     /// Whether settings were sent in the client's transaction.
     #[inline]
     pub(super) fn carries(&self) -> bool {
-        !self.changes.is_empty() || self.assigning.is_some()
+        !self.changes.is_empty() || self.session.assigning.is_some()
     }
 
     /// A command has begun a transaction block. In a Query others follow it, unseen.

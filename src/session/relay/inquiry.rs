@@ -30,9 +30,9 @@ impl Relay {
     /// Asks, if the server is idle and owes nothing, and something may be gone that ties the client to it.
     pub(super) fn inquire(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
         let exchange = &mut *server.exchange;
-        let may_be_gone = std::mem::take(&mut exchange.may_be_gone);
+        let may_be_gone = std::mem::take(&mut exchange.session.may_be_gone);
         if may_be_gone.is_empty() || !exchange.pipeline.settled() {
-            exchange.may_be_gone = may_be_gone;
+            exchange.session.may_be_gone = may_be_gone;
             return;
         }
         let ties = |what: &What| self.ties().any(|tie| tie == *what);
@@ -47,8 +47,8 @@ impl Relay {
         }
         steps.to_server.own(|out| put_frame(out, frontend::QUERY, &[text.as_bytes(), b"\0"]));
         exchange.pipeline.push(Owed::Inquiry);
-        exchange.asking = asked.iter().rev().map(|(what, _)| *what).collect();
-        exchange.inquiring = true;
+        exchange.session.asking = asked.iter().rev().map(|(what, _)| *what).collect();
+        exchange.session.inquiring = true;
     }
 
     /// The server's answer to a question of ours goes nowhere. `None`: it is no part of the answer.
@@ -63,7 +63,7 @@ impl Relay {
             backend::NOTICE | backend::NOTIFICATION | backend::PARAMETER_STATUS | backend::ERROR => Ok(None),
             backend::COMMAND_COMPLETE | backend::READY if !whole => Ok(Some(Take::More)),
             backend::COMMAND_COMPLETE => {
-                let gone = server.exchange.asking.pop().filter(|_| have[HEADER..] == *b"SELECT 0\0");
+                let gone = server.exchange.session.asking.pop().filter(|_| have[HEADER..] == *b"SELECT 0\0");
                 if let (Some(what), Some(own)) = (gone, &mut self.own) {
                     own.lacks(what);
                 }
@@ -83,7 +83,7 @@ impl Relay {
 
 fn answered(exchange: &mut Exchange) {
     exchange.pipeline.pop();
-    exchange.inquiring = false;
-    exchange.asking.clear();
+    exchange.session.inquiring = false;
+    exchange.session.asking.clear();
     exchange.rolled_back = false;
 }

@@ -38,7 +38,7 @@ impl Relay {
         exchange.begun = true;
         let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
         let own = self.own_settings();
-        let there = exchange.there.as_deref().map_or(server.assigned.as_ref(), |there| Some(there.settings()));
+        let there = exchange.session.there.as_deref().map_or(server.assigned.as_ref(), |there| Some(there.settings()));
         if matched && same(own, there) {
             return true;
         }
@@ -46,14 +46,14 @@ impl Relay {
         let assignments = assignments(own, there);
         if changes.is_empty() && assignments.is_empty() {
             *server.matched = Some(self.params.clone());
-            if exchange.there.is_none() {
+            if exchange.session.there.is_none() {
                 *server.assigned = own.cloned();
             }
             return true;
         }
         if !assignments.is_empty() {
-            exchange.assigning = Some(own.cloned().unwrap_or_default());
-            exchange.there.get_or_insert_with(|| Box::new(Own::of_server(server.assigned.as_ref())));
+            exchange.session.assigning = Some(own.cloned().unwrap_or_default());
+            exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(server.assigned.as_ref())));
         }
         let swallow = |owed: Owed, exchange: &mut Exchange| exchange.pipeline.push(owed);
         let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {

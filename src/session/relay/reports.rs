@@ -21,8 +21,8 @@ impl Relay {
         } else {
             self.keep_changes(server);
         }
-        server.exchange.assigning = None;
-        if let Some(there) = server.exchange.there.take() {
+        server.exchange.session.assigning = None;
+        if let Some(there) = server.exchange.session.there.take() {
             *server.assigned = there.kept();
         }
     }
@@ -77,7 +77,7 @@ impl Relay {
             if undone {
                 // Another transaction is chained to the one that is undone.
                 exchange.changes.clear();
-                exchange.assigning = None;
+                exchange.session.assigning = None;
                 exchange.begun = false;
             }
         }
@@ -93,7 +93,7 @@ impl Relay {
         server.params.set(name, value);
         let Some(known) = self.params.get(name) else { return Ok(Take::Pass) };
         let exchange = &mut *server.exchange;
-        if exchange.restored.iter().any(|restored| restored.eq_ignore_ascii_case(name)) {
+        if exchange.session.restored.iter().any(|restored| restored.eq_ignore_ascii_case(name)) {
             *server.matched = None;
             return Ok(Take::Drop);
         }

@@ -36,10 +36,10 @@ impl Running {
 impl Relay {
     /// What makes the client's server fit for the next one, and ends what ties the client to it.
     pub fn undo(&mut self, exchange: &mut Exchange) -> Undo {
-        if exchange.doubts.is_empty() && !self.is_tied() {
+        if exchange.session.doubts.is_empty() && !self.is_tied() {
             return Undo::Nothing;
         }
-        let undo = Undo::of(self.own.as_deref(), &exchange.doubts);
+        let undo = Undo::of(self.own.as_deref(), &exchange.session.doubts);
         if let Some(own) = &mut self.own {
             own.unties();
         }
@@ -144,21 +144,22 @@ impl Relay {
 
     /// The client's session, and the one of its server: the same happens to both.
     fn sessions(&mut self, exchange: &mut Exchange, change: impl Fn(&mut Own)) {
-        self.own.as_deref_mut().into_iter().chain(exchange.there.as_deref_mut()).for_each(change);
+        self.own.as_deref_mut().into_iter().chain(exchange.session.there.as_deref_mut()).for_each(change);
     }
 
     /// The server is ready, outside of a transaction block or in one. Where it has reset what the client is to have, that
     /// is set anew before the client's next message.
     #[inline]
     pub(super) fn session_ready(&mut self, exchange: &mut Exchange, idle: bool) {
-        if self.own.is_none() && exchange.there.is_none() && !exchange.again {
+        if self.own.is_none() && exchange.session.there.is_none() && !exchange.session.again {
             return;
         }
         self.sessions(exchange, |session| session.ready(idle));
         if exchange.pipeline.is_empty() {
-            let differs = exchange.there.as_deref().is_some_and(|there| Some(there.settings()) != self.own_settings());
-            exchange.begun &= !(std::mem::take(&mut exchange.again) || differs);
-            exchange.restored.clear();
+            let differs =
+                exchange.session.there.as_deref().is_some_and(|there| Some(there.settings()) != self.own_settings());
+            exchange.begun &= !(std::mem::take(&mut exchange.session.again) || differs);
+            exchange.session.restored.clear();
         }
     }
 
@@ -168,11 +169,11 @@ impl Relay {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
                 Deed::Local => {}
-                Deed::MayLet(what) => server.exchange.may_be_gone.push(*what),
+                Deed::MayLet(what) => server.exchange.session.may_be_gone.push(*what),
                 deed => {
                     self.resets(server, deed, steps);
                     let assigned = server.assigned.as_ref();
-                    server.exchange.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
+                    server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
                     self.own.get_or_insert_default();
                     let reported = self.params.clone();
                     self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));
@@ -197,8 +198,8 @@ impl Relay {
                 steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
             }
             *server.matched = None;
-            server.exchange.again = true;
-            server.exchange.restored.push(name);
+            server.exchange.session.again = true;
+            server.exchange.session.restored.push(name);
         }
     }
 
@@ -263,8 +264,8 @@ fn read(text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
 }
 
 fn doubts(exchange: &mut Exchange, doubt: Doubt) {
-    if !exchange.doubts.contains(&doubt) {
-        exchange.doubts.push(doubt);
+    if !exchange.session.doubts.contains(&doubt) {
+        exchange.session.doubts.push(doubt);
     }
 }
 

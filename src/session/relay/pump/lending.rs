@@ -52,7 +52,7 @@ impl Pump {
 
     fn give_back(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
         let Some(Active { lease, mut work }) = self.active.take() else { return };
-        let plain = self.relay.own.is_none() && work.exchange.doubts.is_empty();
+        let plain = self.relay.own.is_none() && work.exchange.session.doubts.is_empty();
         let undo = if plain { Undo::Nothing } else { self.undo(&mut work.exchange) };
         let (now, micros) = now.unwrap_or_else(|| {
             let now = Instant::now();

@@ -29,7 +29,7 @@ impl Pump {
     #[cold]
     pub(super) fn undo(&mut self, exchange: &mut Exchange) -> Undo {
         self.shared.unpin();
-        let of_doubts = exchange.doubts.iter().map(|doubt| match doubt {
+        let of_doubts = exchange.session.doubts.iter().map(|doubt| match doubt {
             Doubt::Setting => Dirt::Setting,
             Doubt::Code => Dirt::Code,
             Doubt::Text => Dirt::Text,
