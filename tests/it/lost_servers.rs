@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::pooler::Pooler;
 use crate::support::programs::{python, run};
-use crate::support::raw::{Message, Raw, bind, execute, extended, message, parse, query, sync};
+use crate::support::raw::{FLUSH, Message, Raw, bind, execute, extended, message, parse, query, sync};
 use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -201,6 +201,31 @@ fn a_commit_that_was_bound_before_something_else_is_one() {
     terminate(&database, "SELECT pg_sleep(60)");
     assert_eq!(answers(&mut client, 1), ["1", "2", "1", "2", COMMIT_UNKNOWN, "Z I"]);
     assert_eq!(client.query("SELECT 'one'"), ["one"]);
+}
+
+#[test]
+fn nothing_says_that_what_was_committed_without_a_sync_is_undone() {
+    let database = Database::create("lost_flushed");
+    let pooler = start(&database, "transaction");
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    client.query("CREATE TABLE t (n int)");
+    client.query("CREATE PROCEDURE p() LANGUAGE plpgsql AS 'BEGIN INSERT INTO t VALUES (1); COMMIT; END'");
+    let insert = "INSERT INTO t VALUES (1)";
+    for (texts, error, kept) in [
+        (&["BEGIN", insert, "COMMIT"][..], COMMIT_UNKNOWN, "1"),
+        (&[insert, "COMMIT"], COMMIT_UNKNOWN, "1"),
+        (&["CALL p()"], COMMIT_UNKNOWN, "1"),
+        (&[insert], ROLLED_BACK, "0"),
+    ] {
+        client.query("TRUNCATE t");
+        let frames: Vec<_> = texts.iter().map(|text| extended(text)).collect();
+        client.send(&[&frames.concat()[..], FLUSH].concat());
+        texts.iter().for_each(|_| _ = client.until(b'C'));
+        terminate(&database, texts[texts.len() - 1]);
+        client.send(&[&extended("SELECT 2")[..], &sync()].concat());
+        assert_eq!(answers(&mut client, 1), [error, "Z I"], "{texts:?}");
+        assert_eq!(client.query("SELECT count(*) FROM t"), [kept], "{texts:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! lost with its server it is answered as PostgreSQL does in a failed block, until it ends that.
 
 use super::ending::{Exit, exit};
-use super::loss::{in_failed_transaction, rolled_back};
+use super::loss::in_failed_transaction;
 use super::machine::{Relay, Stop, Take, put_complete, put_empty, put_ready};
 use super::pipeline::Status;
 use super::prepared::{LASTING_MAX, put_frame};
@@ -37,7 +37,7 @@ pub(super) enum Alone {
 #[derive(Debug, Default)]
 pub(super) struct Failed {
     /// Why, as long as the client has not been told.
-    untold: Option<Box<str>>,
+    untold: Option<Box<ErrorReply>>,
     /// What it has bound since.
     portals: Vec<(Box<[u8]>, Portal)>,
     /// It has read an error: its messages are skipped up to its Sync.
@@ -55,8 +55,8 @@ enum Portal {
 const PORTALS_MAX: usize = 16;
 
 impl Failed {
-    pub(super) fn new(untold: Option<&str>) -> Self {
-        Self { untold: untold.map(Into::into), ..Self::default() }
+    pub(super) fn new(untold: Option<ErrorReply>) -> Self {
+        Self { untold: untold.map(Box::new), ..Self::default() }
     }
 
     fn bind(&mut self, name: &[u8], portal: Portal) {
@@ -229,8 +229,8 @@ impl Relay {
         let untold = self.failed().and_then(|failed| failed.untold.take());
         self.alone = None;
         match untold {
-            Some(why) if commit => {
-                steps.to_client.own(|out| rolled_back(&why).encode(out));
+            Some(error) if commit => {
+                steps.to_client.own(|out| error.encode(out));
                 false
             }
             _ => {
@@ -243,8 +243,8 @@ impl Relay {
     /// What the client may not do in a failed block it reads this error for; the first time, what the block failed of.
     fn say_failed(&mut self, error: &ErrorReply, steps: &mut Steps) {
         let Some(failed) = self.failed() else { return };
-        let lost = failed.untold.take().map(|why| rolled_back(&why));
-        steps.to_client.own(|out| lost.as_ref().unwrap_or(error).encode(out));
+        let lost = failed.untold.take();
+        steps.to_client.own(|out| lost.as_deref().unwrap_or(error).encode(out));
     }
 
     /// The same, and the rest up to Sync is skipped.

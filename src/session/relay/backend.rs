@@ -1,6 +1,7 @@
 //! What a server's bytes mean: which pass to the client, which are swallowed, what they change.
 
 use super::exchange::{Block, Exchange, Gate, Run};
+use super::loss::Done;
 use super::machine::{Attached, Relay};
 use super::pipeline::{Closed, How, Owed, Status};
 use super::prepared::named_in;
@@ -167,6 +168,7 @@ impl Relay {
     }
 
     fn command_complete(&mut self, server: &mut Attached<'_>, tag: &[u8], steps: &mut Steps) {
+        server.exchange.is_done(tag);
         match tag {
             b"BEGIN\0" | b"START TRANSACTION\0" => server.exchange.block_begins(),
             b"COMMIT\0" | b"ROLLBACK\0" | b"PREPARE TRANSACTION\0" => server.exchange.block_may_end(),
@@ -247,6 +249,7 @@ impl Relay {
             return Ok(Take::Refuse);
         }
         heard.ready += 1;
+        exchange.done = Done::Nothing;
         if exchange.pipeline.is_answered() {
             self.settle(server);
             self.inquire(server, steps);

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::ending::Ending;
+use super::loss::Done;
 use super::own::Own;
 use super::pipeline::{How, Owed, Pipeline, Status};
 use super::portals::{Does, Portals};
@@ -89,6 +90,8 @@ pub struct Exchange {
     pub(super) pressed: bool,
     /// Where the client stands by what it has read.
     pub(super) block: Block,
+    /// What was carried out since the client has last read ReadyForQuery.
+    pub(super) done: Done,
     /// Of the request at the front the client has read an error, or all: what it is owed is ReadyForQuery only.
     pub(super) answered: bool,
     /// The client's settings that have changed in its transaction, as they were before.
@@ -220,6 +223,7 @@ impl Exchange {
             portals,
             pressed,
             block,
+            done,
             answered,
             before,
             last_words,
@@ -250,7 +254,7 @@ impl Exchange {
         *after_run = AfterRun::Nothing;
         (*unnamed_does, *parsed) = (Does::default(), Does::default());
         portals.clear();
-        *block = Block::Outside;
+        (*block, *done) = (Block::Outside, Done::Nothing);
         before.clear();
         *last_words = None;
     }

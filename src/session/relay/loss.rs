@@ -22,6 +22,51 @@ pub enum Aftermath {
     Failed,
 }
 
+/// What a server has carried out for its client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Done {
+    #[default]
+    Nothing,
+    /// What a rollback undoes.
+    Something,
+    /// The client has read the end of a command that may have committed, with or without a Sync behind it.
+    MayCommit,
+}
+
+impl Exchange {
+    /// A command has come to its end, with this tag.
+    pub(super) fn is_done(&mut self, tag: &[u8]) {
+        let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
+        let may = match self.block {
+            Block::Inside => matches!(tag, b"COMMIT" | b"PREPARE TRANSACTION"),
+            Block::Outside | Block::Unsure => may_commit(tag),
+        };
+        self.done = self.done.max(if may { Done::MayCommit } else { Done::Something });
+    }
+}
+
+/// Whether a command with this tag may have committed, outside of a transaction block. DDL does not, unless it is of the
+/// kind that begins and ends transactions of its own; the two have the same tags.
+fn may_commit(tag: &[u8]) -> bool {
+    let counted = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let undone = match counted {
+        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"FETCH" | b"MOVE" | b"COPY" => true,
+        b"SET" | b"RESET" | b"SHOW" | b"EXPLAIN" | b"DEALLOCATE" | b"SAVEPOINT" | b"RELEASE" => true,
+        _ => matches!(
+            tag,
+            b"BEGIN"
+                | b"START TRANSACTION"
+                | b"ROLLBACK"
+                | b"DECLARE CURSOR"
+                | b"CLOSE CURSOR"
+                | b"CLOSE CURSOR ALL"
+                | b"LOCK TABLE"
+                | b"PREPARE"
+        ),
+    };
+    !undone
+}
+
 impl Relay {
     /// The client's server is lost. `why` is a sentence that the client may read. The relay goes on without a server.
     ///
@@ -47,7 +92,8 @@ impl Relay {
         let mut telling = Telling {
             why,
             block: exchange.block,
-            failed: exchange.pipeline.status == Status::Failed,
+            failed: exchange.pipeline.status == Status::Failed && exchange.done == Done::Nothing,
+            committed: exchange.done == Done::MayCommit,
             told: exchange.answered,
             may_commit: false,
             steps,
@@ -63,8 +109,8 @@ impl Relay {
             _ if skips => Some(Alone::Skipping { then }),
             Gate::SettlingFailed { skips: true } => Some(Alone::Skipping { then }),
             Gate::SettlingFailed { skips: false } | Gate::Refusing => Some(Alone::Refused { untold: None, then }),
-            _ if then == Status::Failed => Some(Alone::Failed(Failed::new((!told).then_some(why)))),
-            _ if waits => Some(Alone::Refused { untold: Some(Box::new(rolled_back(why))), then }),
+            _ if then == Status::Failed => Some(Alone::Failed(Failed::new((!told).then(|| telling.undone())))),
+            _ if waits => Some(Alone::Refused { untold: Some(Box::new(telling.undone())), then }),
             _ => None,
         };
         self.alone = alone.map(Box::new);
@@ -112,6 +158,8 @@ struct Telling<'a> {
     block: Block,
     /// The block had failed before.
     failed: bool,
+    /// What the client has read answers of may have been committed.
+    committed: bool,
     /// The client knows that its transaction is over.
     told: bool,
     /// What is owed behind this may have committed it.
@@ -156,6 +204,11 @@ impl Telling<'_> {
         if self.block == Block::Outside { Status::Idle } else { Status::Failed }
     }
 
+    /// Nothing is left of the transaction that the server had; but one before it, without a Sync between them, may be.
+    fn undone(&self) -> ErrorReply {
+        if self.committed { commit_unknown(self.why) } else { rolled_back(self.why) }
+    }
+
     /// A request fails, which may do this to the block.
     fn fail(&mut self, ending: Option<Ending>, query: bool) {
         if self.block == Block::Inside && ending == Some(Ending::RollsBack) && query {
@@ -166,9 +219,9 @@ impl Telling<'_> {
             (Block::Outside, _) => (Block::Outside, statement_unknown(self.why)),
             (Block::Inside, None) if self.told => (Block::Inside, in_failed_transaction()),
             (Block::Inside, None) if self.may_commit => (Block::Inside, commit_unknown(self.why)),
-            (Block::Inside, None) => (Block::Inside, rolled_back(self.why)),
-            (Block::Inside, Some(Ending::RollsBack)) => (Block::Outside, rolled_back(self.why)),
-            (Block::Inside, Some(Ending::Commits)) if self.failed => (Block::Outside, rolled_back(self.why)),
+            (Block::Inside, None) => (Block::Inside, self.undone()),
+            (Block::Inside, Some(Ending::RollsBack)) => (Block::Outside, self.undone()),
+            (Block::Inside, Some(Ending::Commits)) if self.failed => (Block::Outside, self.undone()),
             (_, Some(Ending::Commits | Ending::RollsBack)) => (Block::Outside, commit_unknown(self.why)),
             (_, _) => (Block::Unsure, commit_unknown(self.why)),
         };
@@ -201,7 +254,7 @@ fn commit_unknown(why: &str) -> ErrorReply {
 }
 
 /// Nothing of the transaction was kept.
-pub(super) fn rolled_back(why: &str) -> ErrorReply {
+fn rolled_back(why: &str) -> ErrorReply {
     ErrorReply::error(SqlState::CONNECTION_FAILURE, "connection to server lost, the transaction is rolled back")
         .detail(why.to_owned())
         .hint("Nothing of it took effect: run it again.")
