@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use tokio::time::{self, Sleep};
 
 use super::cancel::Canceller;
@@ -52,7 +52,8 @@ pub async fn give_back(
     let works = !active.work.exchange.pipeline.is_empty();
     let cancels = leaving.cancel && works && active.work.exchange.may_cancel;
     let half_a_message = relay.mid_frame();
-    let mut farewell = Farewell { active, relay, canceller, shared, steps: Steps::default(), again: None, read: None };
+    let steps = Steps::default();
+    let mut farewell = Farewell { active, relay, canceller, shared, steps, again: None, unheard: true, read: None };
     if cancels {
         farewell.cancel();
     }
@@ -86,6 +87,8 @@ struct Farewell<'a> {
     steps: Steps,
     /// What ran when the client left is cancelled again.
     again: Option<Again>,
+    /// What was read of the server while the client was there, and not taken, may be more than the front of a message.
+    unheard: bool,
     /// Made when there is something to read.
     read: Option<Box<[u8]>>,
 }
@@ -129,24 +132,27 @@ impl Farewell<'_> {
     }
 
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.unheard) && !self.active.work.held.is_empty() {
+            return Poll::Ready(self.hear(cx));
+        }
         let read = self.read.get_or_insert_with(|| vec![0; READ].into_boxed_slice());
         let size = ready!(self.active.lease.stream.poll_read(cx, read))?;
         if size == 0 {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
-        let mut held = std::mem::take(&mut self.active.work.held);
-        held.extend_from_slice(&read[..size]);
-        let heard = self.hear(cx, &mut held);
-        self.active.work.held = held;
-        Poll::Ready(heard)
+        self.active.work.held.extend_from_slice(&read[..size]);
+        Poll::Ready(self.hear(cx))
     }
 
-    fn hear(&mut self, cx: &mut Context<'_>, held: &mut BytesMut) -> io::Result<()> {
+    /// Hears what is held.
+    fn hear(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.steps.clear();
+        let mut held = std::mem::take(&mut self.active.work.held);
         let heard =
-            self.relay.from_server(&mut self.active.attached(), held, &mut self.steps).map_err(io::Error::other)?;
-        self.active.write(cx, &self.steps.to_server, held);
+            self.relay.from_server(&mut self.active.attached(), &held, &mut self.steps).map_err(io::Error::other)?;
+        self.active.write(cx, &self.steps.to_server, &held);
         held.advance(heard.consumed);
+        self.active.work.held = held;
         if self.active.work.exchange.pipeline.is_empty() {
             // What comes now is ours.
             self.again = None;

@@ -76,6 +76,8 @@ impl Session {
         // Its server may take a while to come to rest; that is nothing to the next client.
         drop((pump.client, guard, present, counted));
         if let Some(active) = active {
+            // A block that is refused is one more to be rolled back.
+            pump.relay.single_statements = false;
             let settings = registered.shared.pool.settings();
             let vanished = !matches!(end, End::Terminated);
             let leaving = Leaving {

@@ -1,6 +1,6 @@
 //! Clients that break the protocol in the middle of something: it costs them their connection, and nobody else anything.
 
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, query};
 use crate::support::{Database, PoolerConfig};
 
 /// What is sent at once, what is sent once that is answered, and the error that ends the connection.
@@ -43,5 +43,26 @@ fn a_violation_costs_its_connection_and_the_server_goes_on_with_the_next_client(
         for round in ["a", "b"] {
             assert_eq!(next.query(&format!("SELECT '{round}'")), [round], "after {name}");
         }
+    }
+}
+
+#[test]
+fn a_block_in_statement_mode_keeps_its_server_from_nobody() {
+    let database = Database::create("violations_block");
+    let pooler = PoolerConfig::new()
+        .database("app", &database)
+        .set("auth_type", "\"trust\"")
+        .set("pool_mode", "\"statement\"")
+        .set("default_pool_size", "1")
+        .set("cancel_wait_timeout", "\"0\"")
+        .start();
+    let mut next = Raw::trusted(pooler.port(), "app", "app");
+    next.query("CREATE TABLE t (n int)");
+    for behind in [&["INSERT INTO t VALUES (1)", "SELECT 1"][..], &["SELECT 1"; 20], &["COMMIT", "BEGIN", "SELECT 1"]] {
+        let mut client = Raw::trusted(pooler.port(), "app", "app");
+        client.send(&[&["BEGIN"][..], behind].concat().into_iter().flat_map(query).collect::<Vec<_>>());
+        let error = "08P01 transaction blocks not allowed in statement pooling mode";
+        assert_eq!(client.rest().last().map(String::as_str), Some(error), "{behind:?}");
+        assert_eq!(next.query("SELECT count(*) FROM t"), ["0"], "{behind:?}");
     }
 }
