@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use super::ending::{Exit, exit};
 use super::portals::Does;
 use super::requests::does_not_exist;
+use super::table::Place;
 use super::tracking::statement_deeds;
 use super::words::{FirstWord, first_word};
 use crate::server::statements::StatementId;
@@ -30,18 +31,16 @@ pub struct Statement {
     word: FirstWord,
     /// What it may do.
     does: Does,
-    /// The settings by which constants in it were read; `None`: those of the one client that has it.
-    read_by: Option<Box<[u8]>>,
-    /// The Parse body behind the name: text, NUL, parameter types.
-    definition: Arc<[u8]>,
+    /// Where it is found: its definition, and by what that is read.
+    place: Place,
 }
 
 impl Statement {
-    pub(super) fn new(id: StatementId, definition: Arc<[u8]>, read_by: Option<Box<[u8]>>, dialect: Dialect) -> Self {
-        let text = definition.split(|&byte| byte == 0).next().unwrap_or_default();
+    pub(super) fn new(id: StatementId, place: Place, dialect: Dialect) -> Self {
+        let text = place.definition().split(|&byte| byte == 0).next().unwrap_or_default();
         let word = first_word(text);
         let does = Does { effect: word.effect(text, false), deeds: statement_deeds(text, dialect) };
-        Self { id, name: server_name(id), word, does, read_by, definition }
+        Self { id, name: server_name(id), word, does, place }
     }
 
     /// The name on servers.
@@ -59,14 +58,14 @@ impl Statement {
         self.does.clone()
     }
 
-    /// Settings by which it was read.
-    pub(super) fn read_by(&self) -> Option<&[u8]> {
-        self.read_by.as_deref()
+    /// Where it is found.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// Text, NUL and parameter types.
+    /// The Parse body behind the name: text, NUL, parameter types.
     pub(super) fn definition(&self) -> &[u8] {
-        &self.definition
+        self.place.definition()
     }
 
     /// What it does to the session.
@@ -76,12 +75,12 @@ impl Statement {
 
     /// What it is to a failed transaction block.
     pub fn exit(&self) -> Exit {
-        exit(&self.definition)
+        exit(self.definition())
     }
 
     /// Appends the Parse that creates it on a server.
     pub fn write_parse(&self, out: &mut BytesMut) {
-        put_frame(out, frontend::PARSE, &[&self.name, b"\0", &self.definition]);
+        put_frame(out, frontend::PARSE, &[&self.name, b"\0", self.definition()]);
     }
 }
 

@@ -45,7 +45,7 @@ impl Reading<'_> {
 
     /// Whether a statement means the same by it.
     pub fn fits(&self, statement: &Statement) -> bool {
-        statement.read_by().is_none_or(|key| *key == *self.key())
+        statement.place().read_by().is_none_or(|key| *key == *self.key())
     }
 }
 
@@ -53,52 +53,101 @@ impl Reading<'_> {
 #[derive(Debug, Default)]
 pub struct Table {
     next: AtomicU64,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    by_definition: HashMap<Box<[u8]>, Weak<Statement>, Hasher>,
-    /// Entries to hold before those that nobody has any more are swept out.
-    sweep_at: usize,
+/// No statement may be dropped while this is locked: that locks it.
+type Known = HashMap<Arc<[u8]>, Weak<Statement>, Hasher>;
+
+/// A statement's place in the table, which it leaves when nobody has it any more.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The definition, and what it is read by.
+    key: Arc<[u8]>,
+    /// So many bytes of that are the definition.
+    definition: usize,
+    /// `None`: it is one client's alone, and not found.
+    known: Option<Arc<Mutex<Known>>>,
+}
+
+impl Place {
+    /// Text, NUL and parameter types.
+    pub(super) fn definition(&self) -> &[u8] {
+        &self.key[..self.definition]
+    }
+
+    /// The settings by which constants in it were read; `None`: those of the one client that has it.
+    fn read_by(&self) -> Option<&[u8]> {
+        self.known.as_ref().map(|_| &self.key[self.definition..])
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(mut known) = self.known.as_ref().map(|known| known.lock()) else { return };
+        // Another client may have prepared the same since nobody had it: then this is the place of another statement.
+        if known.get(&self.key).is_some_and(|statement| statement.strong_count() == 0) {
+            known.remove(&self.key);
+        }
+    }
 }
 
 impl Table {
     /// The statement with this definition (text, NUL, parameter types), for whoever reads it so.
     pub fn intern(&self, definition: &[u8], reading: Reading<'_>) -> Arc<Statement> {
-        let read_by = reading.key();
         let mut key: SmallVec<[u8; 512]> = SmallVec::from_slice(definition);
-        key.extend_from_slice(&read_by);
-        let mut known = self.known.lock();
-        if let Some(statement) = known.by_definition.get(&key[..]).and_then(Weak::upgrade) {
-            return statement;
-        }
-        let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        let statement = Arc::new(Statement::new(id, definition.into(), Some((*read_by).into()), reading.dialect));
-        known.by_definition.insert(key.into_vec().into(), Arc::downgrade(&statement));
-        if known.by_definition.len() > known.sweep_at {
-            known.by_definition.retain(|_, statement| statement.strong_count() > 0);
-            known.sweep_at = 1024.max(known.by_definition.len() * 2);
-        }
-        statement
+        key.extend_from_slice(&reading.key());
+        let known = self.known.lock().get(&key[..]).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let known = Some(Arc::clone(&self.known));
+            let place = Place { key: key[..].into(), definition: definition.len(), known };
+            let statement = self.made(place, reading.dialect);
+            self.enter(&statement).unwrap_or(statement)
+        })
     }
-}
 
-impl Table {
     /// The same for one client alone: by what it will be read is not known.
     pub fn unshared(&self, definition: &[u8], dialect: Dialect) -> Arc<Statement> {
+        self.made(Place { key: definition.into(), definition: definition.len(), known: None }, dialect)
+    }
+
+    fn made(&self, place: Place, dialect: Dialect) -> Arc<Statement> {
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        Arc::new(Statement::new(id, definition.into(), None, dialect))
+        Arc::new(Statement::new(id, place, dialect))
+    }
+
+    /// Gives a statement its place. Another client may have prepared the same meanwhile: returns that one then.
+    fn enter(&self, statement: &Arc<Statement>) -> Option<Arc<Statement>> {
+        let key = &statement.place().key;
+        let mut known = self.known.lock();
+        let earlier = known.get(key).and_then(Weak::upgrade);
+        if earlier.is_none() {
+            // The key of one that nobody has any more would stay beside this one's.
+            known.remove(key);
+            known.insert(Arc::clone(key), Arc::downgrade(statement));
+        }
+        earlier
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
     use super::super::words::first_word;
     use super::*;
 
     fn reading(params: &ParamSet) -> Reading<'_> {
         Reading { params, own: None, dialect: Dialect::default() }
+    }
+
+    fn intern(table: &Table, definition: &str) -> Arc<Statement> {
+        table.intern(definition.as_bytes(), reading(&ParamSet::default()))
+    }
+
+    fn bytes(table: &Table) -> usize {
+        table.known.lock().keys().map(|key| key.len()).sum()
     }
 
     #[test]
@@ -125,11 +174,37 @@ mod tests {
     }
 
     #[test]
-    fn definitions_that_nobody_has_are_swept_out() {
+    fn a_definition_goes_with_the_last_who_has_it() {
         let table = Table::default();
-        for n in 0..5000 {
-            table.intern(format!("select {n}\0\0\0").as_bytes(), reading(&ParamSet::default()));
+        let text = format!("select '{}'\0\0\0", "x".repeat(100_000));
+        let kept = intern(&table, "select 1\0\0\0");
+        let few = bytes(&table);
+        for _ in 0..3 {
+            let (one, other) = (intern(&table, &text), intern(&table, &text));
+            drop(one);
+            assert!(bytes(&table) > text.len());
+            assert_eq!(Arc::strong_count(&other.place().key), 2, "the table and the statement share the bytes");
+            drop((other, table.unshared(text.as_bytes(), Dialect::default())));
+            assert_eq!(bytes(&table), few);
         }
-        assert!(table.known.lock().by_definition.len() <= 1025);
+        assert!(Arc::ptr_eq(&kept, &intern(&table, "select 1\0\0\0")));
+    }
+
+    #[test]
+    fn a_statement_stays_in_its_place_whoever_drops_the_one_before_it() {
+        let table = Table::default();
+        let together = Barrier::new(4);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    for _ in 0..5_000 {
+                        let mine = intern(&table, "select 1\0\0\0");
+                        assert!(Arc::ptr_eq(&mine, &intern(&table, "select 1\0\0\0")));
+                    }
+                });
+            }
+        });
+        assert_eq!(bytes(&table), 0);
     }
 }
