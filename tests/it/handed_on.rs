@@ -265,6 +265,10 @@ fn statements_that_a_function_has_dropped_are_prepared_again() {
     one.query(drops);
     one.send(&[message(b'D', b"Sb\0"), sync()].concat());
     assert_eq!(told(&mut one), missing("b"));
+    // To the client it is gone: the name is free.
+    one.send(&[parse("b", "SELECT 'new b'"), ask("b"), parse("b", "SELECT 'newer b'"), sync()].concat());
+    assert_eq!(told(&mut one), ["new b"]);
+    assert_eq!(told(&mut one), ["42P05 prepared statement \"b\" already exists"]);
     one.send(&[message(b'C', b"Sa\0"), parse("a", "SELECT 'a'"), ask("a")].concat());
     assert_eq!(told(&mut one), ["a"]);
 }

@@ -270,7 +270,7 @@ impl Relay {
         }
         if name.is_empty() {
             self.unnamed.set(definition);
-        } else if self.names.get(name).is_some() {
+        } else if self.names.has_taken(name) {
             return Ok(self.skip_failed(&already_exists(name), steps));
         } else {
             self.names.insert(name.into(), self.intern(definition));

@@ -345,8 +345,9 @@ impl Relay {
     /// A function has dropped a statement that the server was known to have (DEALLOCATE ALL): its next use prepares it
     /// again. To the client it has the client's name, or names: which of them was asked for is not kept. Returns whether
     /// it has one.
-    fn was_dropped(&self, server: &mut Attached<'_>, id: StatementId, steps: &mut Steps) -> bool {
+    fn was_dropped(&mut self, server: &mut Attached<'_>, id: StatementId, steps: &mut Steps) -> bool {
         server.statements.doubt();
+        self.names.misses(id);
         let names: Vec<_> = self.names.names_of(id).map(said).take(NAMES_SAID).collect();
         if names.is_empty() {
             return false;

@@ -145,28 +145,46 @@ impl Guarded {
 #[derive(Debug, Default)]
 pub struct Names(Option<Box<ByName>>);
 
-type ByName = HashMap<Arc<[u8]>, Arc<Statement>, Hasher>;
+type ByName = HashMap<Arc<[u8]>, Named, Hasher>;
+
+#[derive(Debug)]
+struct Named {
+    statement: Arc<Statement>,
+    /// The client has read that it does not exist.
+    missed: bool,
+}
 
 impl Names {
     /// The statement that the client calls `name`.
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.0.as_ref()?.get(name)
+        self.0.as_ref()?.get(name).map(|named| &named.statement)
+    }
+
+    /// Whether the client may not give this name to another statement.
+    pub fn has_taken(&self, name: &[u8]) -> bool {
+        self.0.as_ref().and_then(|names| names.get(name)).is_some_and(|named| !named.missed)
+    }
+
+    /// The client reads that this statement does not exist. Its names are free for another one, and mean this one still.
+    pub fn misses(&mut self, id: StatementId) {
+        let all = self.0.iter_mut().flat_map(|names| names.values_mut());
+        all.filter(|named| named.statement.id == id).for_each(|named| named.missed = true);
     }
 
     /// Gives a statement a name.
     pub fn insert(&mut self, name: Arc<[u8]>, statement: Arc<Statement>) {
-        self.0.get_or_insert_default().insert(name, statement);
+        self.0.get_or_insert_default().insert(name, Named { statement, missed: false });
     }
 
     /// The names that the client has given to this statement.
     pub fn names_of(&self, id: StatementId) -> impl Iterator<Item = &[u8]> {
         let all = self.0.iter().flat_map(|names| names.iter());
-        all.filter(move |(_, statement)| statement.id == id).map(|(name, _)| &**name)
+        all.filter(move |(_, named)| named.statement.id == id).map(|(name, _)| &**name)
     }
 
     /// Takes a name back.
     pub fn remove(&mut self, name: &[u8]) -> Option<(Arc<[u8]>, Arc<Statement>)> {
-        self.0.as_mut()?.remove_entry(name)
+        self.0.as_mut()?.remove_entry(name).map(|(name, named)| (name, named.statement))
     }
 
     /// Forgets all names.

@@ -84,7 +84,7 @@ impl Relay {
         let pipeline = &server.exchange.pipeline;
         let statement = self.intern_behind(server.exchange, definition);
         let there = server.statements.touch(statement.id);
-        let duplicate = self.names.get(name).is_some();
+        let duplicate = self.names.has_taken(name);
         // What we are to answer depends on the transaction: in a failed one it is refused.
         if (there || duplicate) && pipeline.owes_ready() {
             return Ok(HOLD);
