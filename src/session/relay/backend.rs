@@ -335,6 +335,10 @@ impl Relay {
                 if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
                     dropped = fields.message.and_then(named_in);
                 }
+                if names && heard.error == Some(SqlState::NOT_SUPPORTED) {
+                    // "Cached plan must not change result type": so it would be for as long as the server has it.
+                    server.statements.doubt();
+                }
                 Take::Pass
             }
         };

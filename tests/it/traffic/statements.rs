@@ -174,3 +174,28 @@ fn constants_are_read_by_the_settings_of_whoever_prepares_them() {
     last(&mut one, &[bind("", "t", &[]), execute("", 0), sync()].concat(), 1);
     assert_eq!(last(&mut two, &uses("t"), 1), "2020-01-02", "another client, when the server was replaced");
 }
+
+#[test]
+fn a_statement_whose_result_has_changed_is_prepared_again_after_one_error() {
+    let database = Database::create("statements_changed");
+    let pooler = trusting(&database, 1).start();
+    let (mut client, mut other) = (app(&pooler), app(&pooler));
+    client.query("CREATE TABLE cp AS SELECT 1 AS a");
+    let p = || parse("s", "SELECT * FROM cp");
+    let (b, e) = (|| bind("", "s", &[]), || execute("", 0));
+    let error = "[0A000 cached plan must not change result type]Z";
+    assert_eq!(ask(&mut other, &[p()]), "1Z");
+    assert_eq!(ask(&mut client, &[p(), b(), e()]), "1");
+    for (column, first, then) in [
+        ("b", vec![b(), e()], vec![target(b'C', b'S', "s"), p(), b(), e()]),
+        ("c", vec![target(b'D', b'S', "s")], vec![b(), e()]),
+        ("d", vec![b(), e()], vec![target(b'D', b'S', "s"), b(), e()]),
+    ] {
+        database.sql(&format!("ALTER TABLE cp ADD {column} text DEFAULT '{column}'"));
+        let answer = ask(&mut client, &first);
+        assert!(answer.ends_with(error), "{column}: {answer}");
+        let row = format!("1{}", &"bcd"[..=column.as_bytes()[0] as usize - usize::from(b'b')]);
+        assert_eq!(ask(&mut client, &then), row);
+        assert_eq!(ask(&mut other, &[b(), e()]), row);
+    }
+}
