@@ -143,8 +143,8 @@ impl Control for Nothing {
     fn health(&self) -> Health {
         Health::default()
     }
-    fn pause(&self, _: Option<&str>) -> Result<Later<()>, CommandError> {
-        Ok(at_once(()))
+    fn pause(&self, _: Option<&str>) -> Result<Later<Done>, CommandError> {
+        Ok(at_once(Ok(())))
     }
     fn resume(&self, database: Option<&str>) -> Done {
         database.map_or(Ok(()), |name| Err(CommandError::DatabaseNotPaused(name.to_owned())))

@@ -117,11 +117,10 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// It came to its end: nothing to undo. The result is what is to be answered.
+    /// It came to its end: nothing to undo, for a pause that failed was ended by others, and by now there may be
+    /// another. The result is what is to be answered.
     pub(super) fn end(mut self, result: Result<(), CommandError>) -> Result<Answer, CommandError> {
-        if result.is_ok()
-            && let Some(undo) = &mut self.undo
-        {
+        if let Some(undo) = &mut self.undo {
             undo.armed = false;
         }
         result.map(|()| Answer::Done(self.kind))
@@ -180,6 +179,10 @@ fn begin(ctx: &AdminContext, command: &Command) -> Result<Started, CommandError>
         }
         Command::WaitClose(_) => {
             let until = control.wait_close(not_console("wait in", database)?)?;
+            let until = Box::pin(async move {
+                until.await;
+                Ok(())
+            });
             return Ok(waiting(Kind::WaitClose, until, None));
         }
         Command::Reload => {
@@ -213,11 +216,7 @@ fn change(control: &dyn Control, command: &Command) -> Result<(), CommandError> 
     }
 }
 
-fn waiting(kind: Kind, until: Later<()>, undo: Option<ResumeOnDrop>) -> Started {
-    let until = Box::pin(async move {
-        until.await;
-        Ok(())
-    });
+fn waiting(kind: Kind, until: Later<Result<(), CommandError>>, undo: Option<ResumeOnDrop>) -> Started {
     Started::Waiting(Wait { until, interruptible: true, kind, undo })
 }
 

@@ -43,12 +43,12 @@ pub trait Control: Send + Sync + 'static {
     /// who follows the answer sends no client that would.
     fn health(&self) -> Health;
 
-    /// Shuts the gate now. What is returned ends when no server is in use any more, or when someone resumes.
-    /// Dropping it changes nothing: whoever gives up calls [`Control::resume`].
+    /// Shuts the gate now. What is returned ends when no server is in use any more; its error is `Refused`, when the
+    /// pause ended before. Dropping it changes nothing: whoever gives up calls [`Control::resume`].
     ///
     /// # Errors
     /// `Refused`: already paused, no such database.
-    fn pause(&self, database: Option<&str>) -> Result<Later<()>, CommandError>;
+    fn pause(&self, database: Option<&str>) -> Result<Later<Result<(), CommandError>>, CommandError>;
     /// Ends PAUSE and KILL, an operator's only.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub(super) struct Fake {
     pub(super) calls: Mutex<Vec<String>>,
     /// Lets PAUSE, WAIT_CLOSE and RELOAD end.
     pub(super) done: Arc<Notify>,
+    /// Why PAUSE ends before all is quiet, if it does.
+    pub(super) resumed: Mutex<Option<CommandError>>,
     /// What `health` says.
     pub(super) health: Mutex<Health>,
     /// What RELOAD complains of.
@@ -100,9 +102,13 @@ impl Control for Fake {
         self.health.lock().clone()
     }
 
-    fn pause(&self, database: Option<&str>) -> Result<Later<()>, CommandError> {
+    fn pause(&self, database: Option<&str>) -> Result<Later<Result<(), CommandError>>, CommandError> {
         self.noted("pause", database)?;
-        Ok(self.when_done())
+        let (done, resumed) = (self.when_done(), self.resumed.lock().clone());
+        Ok(Box::pin(async move {
+            done.await;
+            resumed.map_or(Ok(()), Err)
+        }))
     }
 
     fn resume(&self, database: Option<&str>) -> Result<(), CommandError> {

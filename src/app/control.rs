@@ -179,15 +179,16 @@ impl Control for Hands {
         Health { draining, databases: config.databases.keys().map(|name| (name.clone(), reach(name))).collect() }
     }
 
-    fn pause(&self, database: Option<&str>) -> Result<Later<()>, CommandError> {
-        Ok(Box::pin(self.context.pools.pause(database).map_err(refused)?))
+    fn pause(&self, database: Option<&str>) -> Result<Later<Result<(), CommandError>>, CommandError> {
+        let paused = self.context.pools.pause(database).map_err(refused)?;
+        Ok(Box::pin(async move { paused.await.map_err(refused) }))
     }
 
     fn resume(&self, database: Option<&str>) -> Result<(), CommandError> {
         let ending = self.context.draining.load(Ordering::Relaxed);
         match self.context.pools.resume(database) {
             // Whoever sends this to a pooler that ends wants to call that off, which can't be done.
-            Err(crate::pool::CommandError::NotPaused) if ending => {
+            Err(crate::pool::CommandError::NotPaused { .. }) if ending => {
                 Err(refused(crate::pool::CommandError::ShuttingDown))
             }
             resumed => resumed.map_err(refused),

@@ -23,10 +23,19 @@ pub enum CommandError {
     AlreadyPaused,
     /// RESUME while nothing is paused.
     #[error("pooler is not paused/suspended")]
-    NotPaused,
+    NotPaused {
+        /// Databases that are paused by themselves.
+        by_name: Vec<Arc<str>>,
+    },
     /// RESUME of a database that is not paused.
     #[error("database {0} is not paused")]
     DatabaseNotPaused(String),
+    /// RESUME, or a reload without the database, while PAUSE still waited.
+    #[error("PAUSE was ended by {by}")]
+    PauseEnded {
+        /// What ended it.
+        by: &'static str,
+    },
     /// RESUME at the end.
     #[error("pooler is shutting down")]
     ShuttingDown,
@@ -45,32 +54,46 @@ pub enum CommandError {
 }
 
 impl ClientError for CommandError {
-    /// Scripts catch 08P01, as PgBouncer has it for all of these.
+    /// Scripts catch 08P01, as PgBouncer has it for all that it refuses.
     fn reply(&self) -> ErrorReply {
-        ErrorReply::error(SqlState::PROTOCOL_VIOLATION, self.to_string())
+        match self {
+            Self::PauseEnded { .. } => ErrorReply::error(SqlState::QUERY_CANCELED, self.to_string())
+                .detail("Clients are served again, before all servers had come free."),
+            Self::NotPaused { by_name } if !by_name.is_empty() => {
+                let names = by_name.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                ErrorReply::error(SqlState::PROTOCOL_VIOLATION, self.to_string())
+                    .detail(format!("Paused by themselves: {names}."))
+                    .hint("RESUME with the name of a database ends that.")
+            }
+            _ => ErrorReply::error(SqlState::PROTOCOL_VIOLATION, self.to_string()),
+        }
     }
 }
 
 impl Pools {
-    /// PAUSE: nobody gets a server any more. The future ends when no server is used or checked, or at RESUME.
+    /// PAUSE: nobody gets a server any more. The future ends when no server is used or checked; its error is
+    /// [`CommandError::PauseEnded`], for whoever reads success takes the servers to be free.
     ///
     /// # Errors
     /// See [`CommandError`].
     pub fn pause(
         &self,
         database: Option<&str>,
-    ) -> Result<impl Future<Output = ()> + Send + 'static + use<>, CommandError> {
+    ) -> Result<impl Future<Output = Result<(), CommandError>> + Send + 'static + use<>, CommandError> {
         self.check(database, "pause")?;
-        let reason = self.registry.with_book(|book| match database {
-            _ if book.pooler_paused => Err(CommandError::AlreadyPaused),
-            None => {
-                book.pooler_paused = true;
-                Ok(HoldReason::PoolerPaused)
+        let (reason, begun) = self.registry.with_book(|book| {
+            if book.pooler_paused.is_some() {
+                return Err(CommandError::AlreadyPaused);
             }
-            Some(name) => {
-                book.databases.entry(name.into()).or_default().paused = true;
-                Ok(HoldReason::DatabasePaused)
-            }
+            book.pauses += 1;
+            let number = book.pauses;
+            Ok(match database {
+                None => (HoldReason::PoolerPaused, *book.pooler_paused.insert(number)),
+                Some(name) => {
+                    let orders = book.databases.entry(name.into()).or_default();
+                    (HoldReason::DatabasePaused, *orders.paused.get_or_insert(number))
+                }
+            })
         })?;
         events::operated("PAUSE", database);
         for pool in self.registry.of(database) {
@@ -80,7 +103,14 @@ impl Pools {
         Ok(async move {
             let database = database.as_deref();
             let settled = registry.settled().clone();
-            settled.until(|| !registry.is_paused(database) || registry.all_of(database, Pool::is_quiet)).await;
+            let mut held = Ok(());
+            settled
+                .until(|| {
+                    held = registry.still_paused(database, begun);
+                    held.is_err() || registry.all_of(database, Pool::is_quiet)
+                })
+                .await;
+            held
         })
     }
 
@@ -92,17 +122,13 @@ impl Pools {
         self.check(database, "resume")?;
         let reason = self.registry.with_book(|book| match database {
             _ if book.ending => Err(CommandError::ShuttingDown),
-            None if !book.pooler_paused => Err(CommandError::NotPaused),
-            None => {
-                book.pooler_paused = false;
-                Ok(HoldReason::PoolerPaused)
-            }
-            Some(name) => match book.databases.get_mut(name) {
-                Some(orders) if orders.paused => {
-                    orders.paused = false;
-                    Ok(HoldReason::DatabasePaused)
-                }
-                _ => Err(CommandError::DatabaseNotPaused(name.into())),
+            None => match book.pooler_paused.take() {
+                Some(_) => Ok(HoldReason::PoolerPaused),
+                None => Err(CommandError::NotPaused { by_name: book.paused_by_name() }),
+            },
+            Some(name) => match book.databases.get_mut(name).and_then(|orders| orders.paused.take()) {
+                Some(_) => Ok(HoldReason::DatabasePaused),
+                None => Err(CommandError::DatabaseNotPaused(name.into())),
             },
         })?;
         events::operated("RESUME", database);
@@ -139,11 +165,13 @@ impl Pools {
     pub fn kill(&self, database: Option<&str>) -> Result<(), CommandError> {
         self.check(database, "kill")?;
         self.registry.with_book(|book| {
-            if book.pooler_paused {
+            if book.pooler_paused.is_some() {
                 return Err(CommandError::AlreadyPaused);
             }
+            book.pauses += 1;
+            let number = book.pauses;
             for name in book.named(database) {
-                book.databases.entry(name).or_default().paused = true;
+                book.databases.entry(name).or_default().paused.get_or_insert(number);
             }
             Ok(())
         })?;
@@ -191,12 +219,12 @@ impl Pools {
 
     /// Whether a database is paused, by itself or with all.
     pub fn is_paused(&self, database: &str) -> bool {
-        self.registry.with_book(|book| book.pooler_paused) || self.registry.is_paused(Some(database))
+        self.registry.pause(None).is_some() || self.registry.pause(Some(database)).is_some()
     }
 
     /// Whether everything is paused.
     pub fn is_pooler_paused(&self) -> bool {
-        self.registry.is_paused(None)
+        self.registry.pause(None).is_some()
     }
 
     /// Whether no client is given a server any more, for the pooler ends.
@@ -248,11 +276,21 @@ impl Pools {
 }
 
 impl Registry {
-    fn is_paused(&self, database: Option<&str>) -> bool {
+    /// The number of the pause of a database by itself, or of everything, while there is one.
+    fn pause(&self, database: Option<&str>) -> Option<u64> {
         self.with_book(|book| match database {
             None => book.pooler_paused,
-            Some(name) => book.databases.get(name).is_some_and(|orders| orders.paused),
+            Some(name) => book.databases.get(name).and_then(|orders| orders.paused),
         })
+    }
+
+    /// Whether the pause with this number goes on: there may have been a RESUME and another PAUSE since.
+    fn still_paused(&self, database: Option<&str>, number: u64) -> Result<(), CommandError> {
+        if self.pause(database) == Some(number) {
+            return Ok(());
+        }
+        let removed = database.is_some_and(|name| self.with_book(|book| book.config.database(name).is_none()));
+        Err(CommandError::PauseEnded { by: if removed { "a reload without the database" } else { "RESUME" } })
     }
 
     fn all_of(&self, database: Option<&str>, holds: impl Fn(&Pool) -> bool) -> bool {
@@ -261,6 +299,14 @@ impl Registry {
 }
 
 impl Book {
+    /// Databases that are paused by themselves, in the order of their names.
+    fn paused_by_name(&self) -> Vec<Arc<str>> {
+        let paused = self.databases.iter().filter(|(_, orders)| orders.paused.is_some());
+        let mut names: Vec<_> = paused.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    }
+
     /// One database, or all that there are by name.
     fn named(&self, database: Option<&str>) -> Vec<Arc<str>> {
         match database {

@@ -54,7 +54,10 @@ pub(super) struct Book {
     /// Totals of pools that are gone.
     retired: BTreeMap<Arc<str>, Totals>,
     pub(super) databases: HashMap<Arc<str>, Orders>,
-    pub(super) pooler_paused: bool,
+    /// The number of the PAUSE of everything that holds, if one does.
+    pub(super) pooler_paused: Option<u64>,
+    /// How many there were: what a PAUSE waits for ends with it, and not with the next.
+    pub(super) pauses: u64,
     pub(super) ending: bool,
     keepers: JoinSet<()>,
     next_pool: u64,
@@ -63,7 +66,8 @@ pub(super) struct Book {
 /// What operators have ordered for a database.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Orders {
-    pub(super) paused: bool,
+    /// The number of the PAUSE or KILL that holds.
+    pub(super) paused: Option<u64>,
     pub(super) disabled: bool,
 }
 
@@ -77,7 +81,8 @@ impl Pools {
             leaving: Vec::new(),
             retired: BTreeMap::new(),
             databases: HashMap::new(),
-            pooler_paused: false,
+            pooler_paused: None,
+            pauses: 0,
             ending: false,
             keepers: JoinSet::new(),
             next_pool: 0,
@@ -129,6 +134,8 @@ impl Pools {
         let registry = &self.registry;
         let mut book = registry.book.lock();
         let before = std::mem::replace(&mut book.config, config.clone());
+        // What was ordered goes with the database: one that comes back under this name is another.
+        book.databases.retain(|name, _| config.database(name).is_some());
         let pools: Vec<Arc<Pool>> = book.pools.values().cloned().collect();
         drop(book);
         for pool in pools {
@@ -147,6 +154,7 @@ impl Pools {
             }
         }
         registry.open_standing_pools();
+        registry.shared.settled.tell();
     }
 }
 
@@ -333,10 +341,10 @@ impl Book {
     /// Why a new pool of `database` would hold.
     fn holds(&self, database: &str) -> Vec<HoldReason> {
         let mut holds = Vec::new();
-        if self.pooler_paused {
+        if self.pooler_paused.is_some() {
             holds.push(HoldReason::PoolerPaused);
         }
-        if self.databases.get(database).is_some_and(|orders| orders.paused) {
+        if self.databases.get(database).is_some_and(|orders| orders.paused.is_some()) {
             holds.push(HoldReason::DatabasePaused);
         }
         holds

@@ -196,6 +196,19 @@ async fn a_pause_answers_when_it_is_done_and_then_stays() {
 }
 
 #[tokio::test]
+async fn a_pause_that_others_ended_says_so_and_resumes_nothing() {
+    let mut peer = Peer::at_ready(true).await;
+    *peer.fake.resumed.lock() =
+        Some(CommandError::Refused(ErrorReply::error(SqlState::QUERY_CANCELED, "PAUSE was ended by RESUME")));
+    peer.query("PAUSE").await;
+    until(|| peer.calls() == ["pause *"]).await;
+    peer.fake.done.notify_one();
+    assert!(peer.text_of('E').await.contains("C57014 MPAUSE was ended by RESUME"));
+    assert_eq!(peer.tags_to('Z').await, "Z");
+    assert_eq!(peer.calls(), ["pause *"], "by now there may be another pause");
+}
+
+#[tokio::test]
 async fn a_cancelled_pause_is_taken_back() {
     let mut peer = Peer::at_ready(true).await;
     peer.cancelled.notify_waiters(); // nothing waits: must not hit what comes later

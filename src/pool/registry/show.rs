@@ -38,7 +38,7 @@ impl Pools {
     pub fn databases(&self) -> BTreeMap<Arc<str>, DatabaseStatus> {
         let mut databases: BTreeMap<Arc<str>, DatabaseStatus> = self.registry.with_book(|book| {
             let status = |orders: &super::Orders| DatabaseStatus {
-                paused: orders.paused,
+                paused: orders.paused.is_some(),
                 disabled: orders.disabled,
                 ..DatabaseStatus::default()
             };

@@ -8,6 +8,7 @@ use crate::pool::stats::{ServerState, Tally};
 use crate::pool::testing::{Bench, Fate, config, database, rest};
 use crate::pool::{AcquireError, CloseReason};
 use crate::types::{ClientId, Secret};
+use crate::wire::error::{ClientError, SqlState};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,11 +45,13 @@ async fn pause_waits_for_lent_servers_and_holds_everybody_until_resume() {
     let waiter = wait(&pool);
     drop(acquire(&other).await); // the other is not paused
     release(lease);
-    paused.await.expect("no panic");
+    paused.await.expect("no panic").expect("all is quiet");
     rest().await;
     assert!(!waiter.is_finished());
     assert_eq!((pool.connections(), bench.pools.databases()["app"].paused), (0, true));
-    assert_eq!(bench.pools.resume(None), Err(CommandError::NotPaused));
+    let named = CommandError::NotPaused { by_name: vec!["app".into()] };
+    assert_eq!(named.reply().detail.as_deref(), Some("Paused by themselves: \"app\"."));
+    assert_eq!(bench.pools.resume(None), Err(named));
     assert_eq!(bench.pools.resume(Some("app")), Ok(()));
     release(outcome(waiter).await.expect("a server"));
     assert_eq!(bench.pools.resume(Some("app")), Err(CommandError::DatabaseNotPaused("app".into())));
@@ -61,7 +64,7 @@ async fn a_pause_of_everything_holds_new_pools_and_logins_under_way_are_given_up
     let pool = bench.pool("app", "u");
     let waiter = wait(&pool);
     rest().await;
-    bench.pools.pause(None).expect("not paused yet").await;
+    bench.pools.pause(None).expect("not paused yet").await.expect("all is quiet");
     rest().await;
     assert_eq!(bench.pools.pause(None).err(), Some(CommandError::AlreadyPaused));
     assert_eq!(bench.pools.pause(Some("app")).err(), Some(CommandError::AlreadyPaused));
@@ -75,14 +78,43 @@ async fn a_pause_of_everything_holds_new_pools_and_logins_under_way_are_given_up
 }
 
 #[tokio::test(start_paused = true)]
-async fn resume_ends_the_wait_of_pause() {
+async fn who_waits_for_a_pause_is_told_that_resume_ended_it() {
+    for database in [None, Some("app")] {
+        let bench = two_databases(|_| ());
+        let lease = acquire(&bench.pool("app", "u")).await;
+        let paused = tokio::spawn(bench.pools.pause(database).expect("it is there"));
+        rest().await;
+        bench.pools.resume(database).expect("paused");
+        // Another one, before the first has looked, is none of its business.
+        let again = tokio::spawn(bench.pools.pause(database).expect("it was resumed"));
+        let ended = paused.await.expect("no panic").expect_err("a server is in use");
+        assert_eq!(ended.to_string(), "PAUSE was ended by RESUME");
+        assert_eq!(ended.reply().code, SqlState::QUERY_CANCELED);
+        rest().await;
+        assert!(!again.is_finished());
+        release(lease);
+        again.await.expect("no panic").expect("all is quiet");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_ordered_goes_with_its_database() {
     let bench = two_databases(|_| ());
     let lease = acquire(&bench.pool("app", "u")).await;
     let paused = tokio::spawn(bench.pools.pause(Some("app")).expect("it is there"));
+    bench.pools.disable(Some("app")).expect("it is there");
     rest().await;
-    bench.pools.resume(Some("app")).expect("paused");
-    paused.await.expect("no panic");
+    bench.pools.apply(&config(vec![database("other", 1)], |_| ()));
+    let ended = paused.await.expect("no panic").expect_err("it is not paused");
+    assert_eq!(ended.to_string(), "PAUSE was ended by a reload without the database");
     release(lease);
+    bench.pools.apply(&config(vec![database("app", 1), database("other", 1)], |_| ()));
+    assert!(!bench.pools.is_paused("app") && !bench.pools.is_disabled("app"));
+    release(acquire(&bench.pool("app", "u")).await);
+    // An entry that stays keeps what was ordered.
+    drop(bench.pools.pause(Some("app")).expect("it is there"));
+    bench.pools.apply(&config(vec![database("app", 2)], |_| ()));
+    assert!(bench.pools.is_paused("app"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,23 @@ async fn paused(console: &Session, target: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_that_another_operator_ends_has_not_succeeded() {
+    let database = Database::create("pause_resumed");
+    let pooler = PoolerConfig::new().database("app", &database).start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let busy = Session::connect(&pooler.app_dsn("app")).await;
+    busy.batch_execute("BEGIN").await.expect("a server");
+    for target in ["", " app"] {
+        let pauser = Session::connect(&pooler.console_dsn()).await;
+        let command = format!("PAUSE{target}");
+        let pausing = tokio::spawn(async move { Session::refusal(pauser.batch_execute(&command).await) });
+        eventually("the pause", async || paused(&console, target).await).await;
+        console.batch_execute(&format!("RESUME{target}")).await.expect("it was paused");
+        assert_eq!(pausing.await.expect("no panic"), words("57014", "PAUSE was ended by RESUME"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_that_is_cancelled_or_left_is_taken_back() {
     let database = Database::create("pause_left");
     let pooler = PoolerConfig::new().database("app", &database).start();
