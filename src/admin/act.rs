@@ -94,8 +94,20 @@ pub(super) enum Answer {
     SetIgnored,
     /// Only the tag.
     Done(Kind),
-    /// Nothing: the process ends.
-    Silence,
+}
+
+/// A SHUTDOWN that is still to be carried out; dropping it does so. Nothing may be left to wait for, and then
+/// the process ends before a console could say another word.
+pub(super) struct Ending {
+    control: Arc<dyn Control>,
+    /// How.
+    pub(super) mode: StopMode,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.control.shutdown(self.mode);
+    }
 }
 
 /// What became of a command at once.
@@ -104,6 +116,8 @@ pub(super) enum Started {
     Ended(Result<Answer, CommandError>),
     /// It goes on.
     Waiting(Wait),
+    /// The process is to end so, as soon as what the console has to say is said.
+    Ending(Ending),
 }
 
 /// A command that takes its time.
@@ -190,8 +204,7 @@ fn begin(ctx: &AdminContext, command: &Command) -> Result<Started, CommandError>
             return Ok(Started::Waiting(wait));
         }
         Command::Shutdown(mode) => {
-            control.shutdown(*mode);
-            if *mode == StopMode::AtOnce { Answer::Silence } else { Answer::Done(Kind::Shutdown) }
+            return Ok(Started::Ending(Ending { control: control.clone(), mode: *mode }));
         }
         changes => {
             change(control.as_ref(), changes)?;

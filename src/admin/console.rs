@@ -1,7 +1,7 @@
 //! Serves one client of the console: reads requests, runs commands, writes answers. The session has done the login
 //! up to AuthenticationOk.
 //!
-//! Nothing here has a deadline: a console may idle for ever, as operators leave psql open, and a PAUSE takes as
+//! Nothing here has a deadline but a SHUTDOWN's answer: a console may idle for ever, as operators leave psql open, and a PAUSE takes as
 //! long as the transactions before it.
 
 use std::io;
@@ -16,11 +16,13 @@ use tokio::sync::futures::Notified;
 
 use self::request::{BODY_BYTES_MAX, Malformed, Request};
 use self::talk::{Asker, Step, Talk};
-use super::act::{self, AdminContext, Answer, Started, Wait};
+use super::act::{self, AdminContext, Answer, Ending, Started, Wait};
 use super::command::{Command, Role};
 use super::error::CommandError;
 use crate::session::registry::Requests;
+use crate::session::session::LAST_WORDS;
 use crate::telemetry::events;
+use crate::telemetry::labels::StopMode;
 use crate::wire::error::{ClientError, ErrorReply, SqlState};
 
 mod request;
@@ -61,7 +63,7 @@ where
     let mut outbox = BytesMut::new();
     talk::welcome(who.key_pid, &who.key_secret, &mut outbox);
     let label = who.label.clone();
-    let mut console = Console { stream, inbox: leftover, outbox, talk: Talk::default(), who, ctx };
+    let mut console = Console { stream, inbox: leftover, outbox, talk: Talk::default(), who, ctx, ending: None };
     let ended = console.run().await;
     events::admin::console_closed(&label);
     ended
@@ -74,6 +76,8 @@ struct Console<S> {
     talk: Talk,
     who: ConsoleUser,
     ctx: Arc<AdminContext>,
+    /// A SHUTDOWN that is answered, and obeyed when the answer is written.
+    ending: Option<Ending>,
 }
 
 /// Whether to go on.
@@ -89,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
             let next = match request::take(&mut self.inbox) {
                 Ok(Some(request)) => self.on(request).await?,
                 Ok(None) => {
-                    self.send().await?;
+                    self.send_and_obey().await?;
                     self.read().await?
                 }
                 Err(malformed) => {
@@ -134,10 +138,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
                 Some(result) => result,
                 None => return Ok(Next::Stop),
             },
+            Started::Ending(ending) => {
+                let silent = ending.mode == StopMode::AtOnce;
+                self.ending = Some(ending);
+                let result = Ok(Answer::Done(command.kind()));
+                if silent {
+                    self.note(&command, &result);
+                    return self.fall_silent().await;
+                }
+                result
+            }
         };
         self.note(&command, &result);
         match result {
-            Ok(Answer::Silence) => return self.fall_silent().await,
             Ok(answer) => self.talk.answered(asker, Ok(answer), &mut self.outbox),
             Err(error) => {
                 let reply = error.reply();
@@ -178,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     fn note(&self, command: &Command, result: &Result<Answer, CommandError>) {
         let kind = command.kind();
         match result {
-            Ok(Answer::Done(_) | Answer::Silence) => events::admin::command_done(&self.who.label, kind.tag()),
+            Ok(Answer::Done(_)) => events::admin::command_done(&self.who.label, kind.tag()),
             Ok(_) => {}
             Err(error) => events::admin::command_failed(&self.who.label, kind.tag(), error),
         }
@@ -186,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
 
     /// The process ends: the connection stays until it does, as the sign that it has.
     async fn fall_silent(&mut self) -> io::Result<Next> {
-        self.send().await?;
+        self.send_and_obey().await?;
         loop {
             self.inbox.clear();
             if self.read().await? == Next::Stop {
@@ -210,6 +223,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     async fn read(&mut self) -> io::Result<Next> {
         let read = self.stream.read_buf(&mut self.inbox).await?;
         Ok(if read == 0 { Next::Stop } else { Next::Go })
+    }
+
+    /// Writes what is due, and then ends the process if that was ordered; an operator who doesn't read is not waited for.
+    async fn send_and_obey(&mut self) -> io::Result<()> {
+        let Some(ending) = self.ending.take() else { return self.send().await };
+        let sent = tokio::time::timeout(LAST_WORDS, self.send()).await;
+        drop(ending);
+        sent.unwrap_or(Ok(()))
     }
 
     async fn send_if_much(&mut self) -> io::Result<()> {

@@ -258,7 +258,6 @@ fn whole(answer: Answer, out: &mut BytesMut) {
         }
         Answer::Empty => message(out, backend::EMPTY_QUERY, |_| {}),
         Answer::Done(kind) => complete(kind.tag(), out),
-        Answer::Silence => {}
     }
 }
 

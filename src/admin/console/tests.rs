@@ -31,7 +31,12 @@ fn console_user(admin: bool) -> ConsoleUser {
 
 impl Peer {
     async fn new(admin: bool, leftover: &[u8]) -> Self {
-        let (stream, theirs) = tokio::io::duplex(1 << 20);
+        Self::through(1 << 20, admin, leftover).await
+    }
+
+    /// Over a connection that takes so many bytes at a time.
+    async fn through(width: usize, admin: bool, leftover: &[u8]) -> Self {
+        let (stream, theirs) = tokio::io::duplex(width);
         let fake = Arc::new(Fake::default());
         let ctx = Arc::new(AdminContext::new(fake.clone(), std::time::Instant::now()));
         let user = console_user(admin);
@@ -241,12 +246,37 @@ async fn a_pause_whose_console_is_gone_is_taken_back() {
 #[tokio::test]
 async fn shutdown_at_once_says_nothing() {
     let mut peer = Peer::at_ready(true).await;
+    peer.query("SHOW VERSION").await;
     peer.query("SHUTDOWN").await;
+    assert_eq!(peer.tags_to('Z').await, "TDCZ", "what was asked before is answered");
     until(|| peer.calls() == ["shutdown at_once"]).await;
     peer.query("SHOW VERSION").await;
     assert!(!peer.served.is_finished() && peer.inbox.is_empty());
     drop(peer.stream);
     peer.served.await.expect("no panic").expect("no error");
+}
+
+/// There may be nothing to wait for, and then the process ends at once.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_is_answered_before_it_is_obeyed() {
+    let query: &[(u8, &[u8])] = &[(b'Q', b"SHUTDOWN WAIT_FOR_CLIENTS\0")];
+    let parse: (u8, &[u8]) = (b'P', b"\0SHUTDOWN WAIT_FOR_CLIENTS\0\0\0");
+    let extended = &[parse, (b'B', b"\0\0\0\0\0\0\0\0"), (b'E', b"\0\0\0\0\0"), (b'S', b"")];
+    for (messages, tags) in [(query, "CZ"), (&extended[..], "12CZ")] {
+        // Narrower than the answer.
+        let mut peer = Peer::through(16, true, b"").await;
+        assert_eq!(peer.tags_to('Z').await, "SSSSSSSKZ");
+        peer.send(messages).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(peer.calls().is_empty(), "the operator has not read yet");
+        assert_eq!(peer.tags_to('Z').await, tags);
+        until(|| peer.calls() == ["shutdown wait_for_clients"]).await;
+    }
+    let mut silent = Peer::through(16, true, b"").await;
+    assert_eq!(silent.tags_to('Z').await, "SSSSSSSKZ");
+    silent.send(query).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(silent.calls(), ["shutdown wait_for_clients"], "an operator who reads nothing is not waited for");
 }
 
 #[tokio::test]

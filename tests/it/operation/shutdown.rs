@@ -167,6 +167,17 @@ async fn the_commands_do_as_the_signals() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_with_nothing_to_wait_for_is_answered() {
+    let database = Database::create("shutdown_answer");
+    for command in ["SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN WAIT_FOR_CLIENTS"].repeat(5) {
+        let mut pooler = PoolerConfig::new().database("app", &database).start();
+        let console = Session::connect(&pooler.console_dsn()).await;
+        console.batch_execute(command).await.unwrap_or_else(|error| panic!("{command}: {error:?}"));
+        assert!(pooler.wait().success(), "{command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_with_a_limit_does_not_wait_for_ever() {
     let database = Database::create("drain_limit");
     for signal in [Signal::TERM, Signal::INT] {
