@@ -86,6 +86,8 @@ impl Control for Hands {
         let names: BTreeSet<_> = config.databases.keys().chain(status.keys()).cloned().collect();
         names
             .into_iter()
+            // A rule for databases is none.
+            .filter(|name| &**name != "*")
             .filter_map(|name| {
                 let entry = config.database(&name)?;
                 Some(database_row(&config, entry, name.clone(), &status.remove(&name).unwrap_or_default()))

@@ -59,15 +59,16 @@ pub enum WaitCause {
     Limited(&'static str),
 }
 
+const UNREACHABLE: &str = "The database server can't be reached or refuses logins. Its log and the pooler's say why.";
+
 impl ClientError for AcquireError {
     fn reply(&self) -> ErrorReply {
         let fatal = |code| ErrorReply::fatal(code, self.to_string());
         match self {
-            Self::TimedOut { waited, cause } => timed_out(fatal(SqlState::QUERY_CANCELED), *waited, cause),
+            Self::TimedOut { waited, cause } => explained(fatal(SqlState::QUERY_CANCELED), *waited, cause),
             // It ends the client's connection, whatever the server said of its own.
             Self::Refused(reply) => ErrorReply { severity: Severity::Fatal, ..(**reply).clone() },
-            Self::LoginFailing { code, .. } => fatal(*code)
-                .hint("The database server can't be reached or refuses logins. Its log and the pooler's say why."),
+            Self::LoginFailing { code, .. } => fatal(*code).hint(UNREACHABLE),
             Self::DatabaseRemoved | Self::Killed => fatal(SqlState::ADMIN_SHUTDOWN)
                 .detail("The database was taken out of service by an operator while this client waited for a server."),
             Self::DatabaseChanged => {
@@ -78,7 +79,8 @@ impl ClientError for AcquireError {
     }
 }
 
-fn timed_out(reply: ErrorReply, waited: Duration, cause: &WaitCause) -> ErrorReply {
+/// An error of a wait for a server that was too long, with what there is to say of it.
+pub fn explained(reply: ErrorReply, waited: Duration, cause: &WaitCause) -> ErrorReply {
     let waited = format!("The client waited {:.1} s for a server.", waited.as_secs_f64());
     match cause {
         WaitCause::AllBusy { servers } => reply
@@ -88,7 +90,7 @@ fn timed_out(reply: ErrorReply, waited: Duration, cause: &WaitCause) -> ErrorRep
             reply.detail(format!("{waited} The database is paused.")).hint("An operator ends that with RESUME.")
         }
         WaitCause::Unreachable(text) => {
-            reply.detail(format!("{waited} None could be connected to; the last error was: {text}"))
+            reply.detail(format!("{waited} None could be connected to; the last error was: {text}")).hint(UNREACHABLE)
         }
         WaitCause::Limited(setting) => {
             reply.detail(format!("{waited} Its pool may open no more: {setting} is reached."))

@@ -219,15 +219,18 @@ impl Pool {
         }
     }
 
-    /// A client logged in; it is one of the pool's until the guard is dropped.
+    /// A client is about to log in; it is one of the pool's until the guard is dropped.
     pub fn client_came(self: &Arc<Self>) -> ClientPresence {
         let mut inner = self.inner.lock();
-        inner.totals.client_logins += 1;
         if self.clients.fetch_add(1, Ordering::Relaxed) == 0 {
             inner.state.set_wanted(true);
             self.settle(inner, Deeds::new(), now());
         }
         ClientPresence { pool: self.clone() }
+    }
+
+    fn client_logged_in(&self) {
+        self.inner.lock().totals.client_logins += 1;
     }
 
     fn client_left(&self) {

@@ -51,7 +51,7 @@ pub(super) struct Book {
     pools: HashMap<PoolKey, Arc<Pool>>,
     /// Pools that have ended, until their last client and server are gone.
     leaving: Vec<Arc<Pool>>,
-    /// Totals of pools that are gone.
+    /// Totals of pools that are gone, of databases that are still there.
     retired: BTreeMap<Arc<str>, Totals>,
     pub(super) databases: HashMap<Arc<str>, Orders>,
     /// The number of the PAUSE of everything that holds, if one does.
@@ -136,6 +136,7 @@ impl Pools {
         let before = std::mem::replace(&mut book.config, config.clone());
         // What was ordered goes with the database: one that comes back under this name is another.
         book.databases.retain(|name, _| config.database(name).is_some());
+        book.retired.retain(|name, _| config.database(name).is_some());
         let pools: Vec<Arc<Pool>> = book.pools.values().cloned().collect();
         drop(book);
         for pool in pools {

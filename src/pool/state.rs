@@ -407,7 +407,8 @@ impl<S, W> PoolState<S, W> {
         }
     }
 
-    fn wait_cause(&self) -> WaitCause {
+    /// What a client that came now would wait for.
+    pub fn wait_cause(&self) -> WaitCause {
         let counts = self.places.counts();
         if !self.gate.is_open() {
             WaitCause::Paused

@@ -25,6 +25,7 @@ use crate::config::model::{Config, Database, Pin, PoolMode, SessionState};
 use crate::config::users::StoredSecret;
 use crate::net::Stream;
 use crate::net::address::Address;
+use crate::pool::error::explained;
 use crate::pool::stats::Tally;
 use crate::pool::{AcquireError, Pool};
 use crate::telemetry::events::session as events;
@@ -115,7 +116,7 @@ async fn serve(
     incoming.wants = Some((user.into(), database.into()));
     let console = database == CONSOLE;
     admit(context, config, incoming, &counted, console)?;
-    let wishes = welcome::wishes(&startup, config)?;
+    let wishes = welcome::wishes(&startup, config, console)?;
     let entry = config.database(database).filter(|_| !console);
     let refusal = if console { console_refusal(config, user) } else { refusal(context, entry, database) };
     let mut bytes = BytesMut::new();
@@ -124,12 +125,12 @@ async fn serve(
         backend::negotiate_protocol_version(&mut bytes, version, &startup.protocol_options);
     }
     if console && is_operator(incoming, user) {
-        return open_console(context, incoming, (user, true), version, counted, bytes);
+        return open_console(context, incoming, (user, true), &wishes, version, counted, bytes);
     }
     let proof = prove(context, config, incoming, user, refusal, &mut bytes).await?;
     if console {
         let admin = config.pooler.admin_users.iter().any(|name| name == user);
-        return open_console(context, incoming, (user, admin), version, counted, bytes);
+        return open_console(context, incoming, (user, admin), &wishes, version, counted, bytes);
     }
     let Some(entry) = entry else { return Err(Refused::silent(LoginRefusal::NoSuchDatabase)) };
     let client = Client { context, config, user, database, entry, version, wishes, accepted_at };
@@ -184,17 +185,20 @@ fn open_console(
     context: &Context,
     incoming: &mut Incoming,
     (user, admin): (&str, bool),
+    wishes: &Wishes,
     version: Version,
     mut counted: Counted,
     mut bytes: BytesMut,
 ) -> Result<Accepted, Refused> {
     counted.stand_apart(&context.clients);
     let Some(stream) = incoming.stream.take() else { return Err(Refused::silent(LoginRefusal::ClientLeft)) };
+    let addresses = (stream.peer().map_err(gone)?, stream.local().map_err(gone)?);
     let identity = ConsoleIdentity {
         id: ClientId(context.ids.fetch_add(1, Ordering::Relaxed)),
         secret: secret(version)?.into(),
         user: user.into(),
-        addresses: (stream.peer().map_err(gone)?, stream.local().map_err(gone)?),
+        application_name: wishes.application_name(&context.config.load(), &addresses.0).unwrap_or_default(),
+        addresses,
         tls: stream.tls_name(),
         connected_at: SystemTime::now(),
     };
@@ -353,6 +357,7 @@ impl Client<'_> {
             application_name: tracked.get("application_name").unwrap_or_default().into(),
         };
         let registered = context.registry.register(identity, pids()).ok_or_else(no_key)?;
+        guard.logged_in();
         welcome::write(&told, registered.shared.pid, &registered.shared.secret, &mut bytes);
         let mode = pool.settings().pool_mode;
         let mut relay = Relay::new(
@@ -397,7 +402,8 @@ async fn reported(pool: &Arc<Pool>, id: ClientId, incoming: &mut Incoming) -> Re
     if let Some(reported) = pool.welcome() {
         return Ok(reported);
     }
-    let mut acquire = pool.acquire(id, std::time::Instant::now());
+    let begun = std::time::Instant::now();
+    let mut acquire = pool.acquire(id, begun);
     let deadline = incoming.deadline;
     let waiting = std::future::poll_fn(|cx| {
         if let Some(stream) = &mut incoming.stream
@@ -410,8 +416,8 @@ async fn reported(pool: &Arc<Pool>, id: ClientId, incoming: &mut Incoming) -> Re
     let acquired = match deadline {
         None => waiting.await,
         Some(deadline) => tokio::time::timeout_at(deadline, waiting).await.map_err(|_| {
-            let text = "client_login_timeout (server down)";
-            Refused::with(LoginRefusal::ServerDown, ErrorReply::fatal(SqlState::CONNECTION_FAILURE, text))
+            let reply = ErrorReply::fatal(SqlState::CONNECTION_FAILURE, "client_login_timeout (server down)");
+            Refused::with(LoginRefusal::ServerDown, explained(reply, begun.elapsed(), &pool.wait_cause()))
         })?,
     };
     let lease = acquired

@@ -24,8 +24,9 @@ pub struct Wishes {
 /// Reads the parameters of a startup packet.
 ///
 /// # Errors
-/// One that this pooler can't give the client is refused, unless `ignore_startup_parameters` names it.
-pub fn wishes(startup: &Startup, config: &Config) -> Result<Wishes, Refused> {
+/// One that this pooler can't give the client is refused, unless `ignore_startup_parameters` names it. On a console no
+/// setting means anything, and drivers send theirs unasked: there they are ignored.
+pub fn wishes(startup: &Startup, config: &Config, console: bool) -> Result<Wishes, Refused> {
     let mut wishes = Wishes::default();
     for (name, value) in &startup.params {
         match name.as_str() {
@@ -36,13 +37,13 @@ pub fn wishes(startup: &Startup, config: &Config) -> Result<Wishes, Refused> {
                     startup::parse_options(value).map_err(|error| Refused::with(LoginRefusal::Startup, error.reply()));
                 for (name, value) in options? {
                     let wanted = !is_ignored("options", config);
-                    if !wishes.take(&name, &value, config, wanted) && wanted {
+                    if !wishes.take(&name, &value, config, wanted) && wanted && !console {
                         return Err(unsupported(&name, " in options"));
                     }
                 }
             }
             name => {
-                if !wishes.take(name, value, config, true) {
+                if !wishes.take(name, value, config, true) && !console {
                     return Err(unsupported(name, ""));
                 }
             }
@@ -67,6 +68,15 @@ impl Wishes {
             self.own.set(&name.to_ascii_lowercase(), value.as_bytes());
         }
         tracks
+    }
+
+    /// What the client calls itself, as others are to see it.
+    pub fn application_name(&self, config: &Config, peer: &Address) -> Option<String> {
+        let name = self.get("application_name");
+        if config.pooler.application_name_add_host {
+            return Some(format!("{} - {peer}", name.unwrap_or("app")));
+        }
+        name.map(str::to_owned)
     }
 
     /// The settings that no server reports.
@@ -124,9 +134,10 @@ pub fn parameters(reported: &ParamSet, wishes: &Wishes, config: &Config, peer: &
     for (name, value) in reported.iter() {
         told.set(name, wishes.get(name).map_or(value, str::as_bytes));
     }
-    if config.pooler.application_name_add_host {
-        let name = wishes.get("application_name").unwrap_or("app");
-        told.set("application_name", format!("{name} - {peer}").as_bytes());
+    if config.pooler.application_name_add_host
+        && let Some(name) = wishes.application_name(config, peer)
+    {
+        told.set("application_name", name.as_bytes());
     }
     let mut tracked = ParamSet::default();
     for name in Context::tracked(config) {

@@ -185,6 +185,11 @@ pub fn sqlstate_class(class: [u8; 2]) -> &'static str {
     CLASSES.iter().copied().find(|known| known.as_bytes() == class).unwrap_or("other")
 }
 
+/// All that [`sqlstate_class`] can say.
+pub fn sqlstate_classes() -> impl Iterator<Item = &'static str> {
+    CLASSES.into_iter().chain(["other"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

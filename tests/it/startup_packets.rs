@@ -157,6 +157,22 @@ fn requests_for_encryption_are_answered_once_each_and_nothing_may_stand_behind_t
     assert_eq!(after(&pooler, b"\x16\x03\x01\x02\x00\x01\x00").rest(), ["08P01 bad packet header: '16030102'"]);
 }
 
+/// Exporters and other tools over the console can't help what their drivers send.
+#[test]
+fn the_console_ignores_settings_and_shows_what_its_clients_call_themselves() {
+    let database = Database::create("console_parameters");
+    let pooler = trusting(&database).set("session_state", "\"pgbouncer\"").start();
+    let own = |more: &[(&str, &str)]| {
+        startup(V3_0, &[&[("user", "admin"), ("database", "pgbouncer"), ("application_name", "psql")], more].concat())
+    };
+    let mut console = after(&pooler, &own(&[("extra_float_digits", "2"), ("options", "-c work_mem=1MB")]));
+    assert_eq!(console.until(b'Z').last().map(|last| last.tag), Some(b'Z'));
+    let row = console.query("SHOW CLIENTS");
+    assert!(row.iter().any(|row| row.contains("\u{4}psql")), "{row:?}");
+    let refused = "0A000 replication connections are not supported";
+    assert_eq!(after(&pooler, &own(&[("replication", "true")])).rest(), [refused]);
+}
+
 #[test]
 fn startup_parameters_are_taken_ignored_or_refused() {
     let database = Database::create("parameters");

@@ -12,6 +12,11 @@ pub struct ClientPresence {
 }
 
 impl ClientPresence {
+    /// The client's login has succeeded.
+    pub fn logged_in(&self) {
+        self.pool.client_logged_in();
+    }
+
     /// The client's pool.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Pool, Record};
 use crate::config::model::LoadBalance;
+use crate::pool::error::WaitCause;
 use crate::pool::limits::{Claim, Scarce};
 use crate::pool::places::{Busy, Slot, Stay};
+use crate::pool::state::End;
 use crate::pool::stats::{PoolRow, ServerRow, ServerState, Totals};
 use crate::types::{ClientId, Endpoint, Host};
 
@@ -107,6 +109,16 @@ impl Pool {
 
     pub(in crate::pool) fn add_totals(&self, sum: &mut Totals) {
         sum.add(&self.lock().totals);
+    }
+
+    /// Whether its totals are those of a database that is there.
+    pub(in crate::pool) fn counts(&self) -> bool {
+        self.lock().state.ended() != Some(End::DatabaseRemoved)
+    }
+
+    /// Why whoever waits for a server now has none.
+    pub fn wait_cause(&self) -> WaitCause {
+        self.lock().state.wait_cause()
     }
 
     /// All servers, logins included.

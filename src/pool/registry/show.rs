@@ -1,6 +1,6 @@
 //! Pools, servers and totals as the console and /metrics read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,12 +23,12 @@ impl Pools {
         rows
     }
 
-    /// What the clients of each database did since the pooler started, as clients name it. A database stays when
-    /// its pools are gone.
+    /// What the clients of each database did since it is there, as clients name it. A database of the configuration
+    /// stays when its pools are gone; as in PgBouncer, one that is gone takes its figures along.
     pub fn totals(&self) -> BTreeMap<Arc<str>, Totals> {
         self.registry.retire();
         let mut totals = self.registry.with_book(|book| book.retired.clone());
-        for pool in self.registry.of(None) {
+        for pool in self.registry.of(None).iter().filter(|pool| pool.counts()) {
             pool.add_totals(totals.entry(pool.key().database.clone()).or_default());
         }
         totals
@@ -85,12 +85,12 @@ impl Pools {
 }
 
 impl super::Registry {
-    /// Lets go of pools that have ended and are empty; their totals stay.
+    /// Lets go of pools that have ended and are empty; their totals stay for as long as their database.
     pub(super) fn retire(&self) {
         let leaving = self.with_book(|book| std::mem::take(&mut book.leaving));
         let (gone, staying): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|pool| pool.is_deserted());
         let mut retired = Vec::new();
-        for pool in gone {
+        for pool in gone.iter().filter(|pool| pool.counts()) {
             let mut totals = Totals::default();
             pool.add_totals(&mut totals);
             retired.push((pool.key().database.clone(), totals));
@@ -100,6 +100,11 @@ impl super::Registry {
             for (database, totals) in retired {
                 book.retired.entry(database).or_default().add(&totals);
             }
+            // What only "*" knows is there for as long as it has a pool.
+            let present: HashSet<_> =
+                book.pools.values().chain(&book.leaving).map(|pool| &*pool.key().database).collect();
+            let named = &book.config.databases;
+            book.retired.retain(|name, _| named.contains_key(name) || present.contains(&**name));
         });
     }
 }

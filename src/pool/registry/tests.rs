@@ -214,7 +214,7 @@ async fn dropping_the_pools_closes_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_ends_pools_whose_database_is_gone_and_keeps_their_totals() {
+async fn a_reload_ends_pools_whose_database_is_gone_and_drops_their_totals() {
     let bench = two_databases(|_| ());
     let pool = bench.pool("app", "u");
     let lease = acquire(&pool).await;
@@ -223,13 +223,33 @@ async fn a_reload_ends_pools_whose_database_is_gone_and_keeps_their_totals() {
     assert_eq!(wait(&pool).await.expect("no panic").err(), Some(AcquireError::DatabaseRemoved));
     assert!(lease.close_needed());
     lease.release(now(), &mut Tally { queries: 1, ..Tally::default() });
-    assert_eq!(bench.pools.totals()["app"].sums.queries, 1);
+    assert!(bench.pools.totals().is_empty());
+    bench.pools.apply(&config(vec![database("app", 1), database("other", 1)], |_| ()));
+    drop(presence);
+    assert!(bench.pools.totals().is_empty(), "one that comes back under the name is another");
+    rest().await;
+    assert_eq!((Arc::strong_count(&pool), bench.pools.pool_rows(now()).len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_makes_way_for_another_of_its_database_leaves_its_totals() {
+    let bench = two_databases(|_| ());
+    let pool = bench.pool("app", "u");
+    let presence = pool.client_came();
+    assert_eq!(bench.pools.totals()["app"].client_logins, 0, "its login may fail");
+    presence.logged_in();
+    pool.tally(&mut Tally { queries: 1, ..Tally::default() });
+    let mut forced = database("app", 1);
+    forced.forced_user = Some("one".into());
+    bench.pools.apply(&config(vec![forced, database("other", 1)], |_| ()));
+    for _ in 0..2 {
+        let totals = bench.pools.totals();
+        assert_eq!((totals["app"].sums.queries, totals["app"].client_logins), (1, 1), "counted once");
+    }
     drop(presence);
     let totals = bench.pools.totals();
     assert_eq!((totals["app"].sums.queries, totals["app"].client_logins), (1, 1));
     assert_eq!(bench.pools.totals(), totals, "counted once");
-    rest().await;
-    assert_eq!((Arc::strong_count(&pool), bench.pools.pool_rows(now()).len()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,6 +404,7 @@ async fn pools_of_automatic_databases_go_when_nobody_used_them_for_long() {
     let presence = used.client_came();
     drop(acquire(&automatic).await);
     assert_eq!(&*bench.dial.requests.lock()[0].dbname, "x");
+    assert!(bench.pools.totals().contains_key("x"));
     for _ in 0..3 {
         bench.pools.retire_unused(now());
         tokio::time::sleep(30 * SECOND).await;
@@ -391,6 +412,8 @@ async fn pools_of_automatic_databases_go_when_nobody_used_them_for_long() {
     bench.pools.retire_unused(now());
     let names: Vec<_> = bench.pools.pool_rows(now()).iter().map(|row| row.key.database.to_string()).collect();
     assert_eq!(names, ["app", "y"]);
+    let totals: Vec<_> = bench.pools.totals().keys().map(ToString::to_string).collect();
+    assert_eq!(totals, ["app", "y"]);
     drop(presence);
 }
 

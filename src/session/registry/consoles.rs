@@ -27,6 +27,7 @@ pub struct ConsoleIdentity {
     pub addresses: (Address, Address),
     pub tls: Arc<str>,
     pub connected_at: SystemTime,
+    pub application_name: String,
 }
 
 /// As a session's: `C-0x1: pgbouncer/admin@10.0.0.1:49870`.
@@ -164,7 +165,7 @@ impl Console {
             link: None,
             remote_pid: peer.pid(),
             tls: Arc::clone(&self.identity.tls),
-            application_name: String::new(),
+            application_name: self.identity.application_name.clone(),
             prepared_statements: 0,
             pins: 0,
         }

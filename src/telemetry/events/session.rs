@@ -6,7 +6,9 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::{count, count_by, zero};
-use crate::telemetry::labels::{CancelOutcome, CloseReason, Dirt, LoginRefusal, Pin, ServerLoss, sqlstate_class};
+use crate::telemetry::labels::{
+    CancelOutcome, CloseReason, Dirt, LoginRefusal, Pin, ServerLoss, sqlstate_class, sqlstate_classes,
+};
 use crate::telemetry::log::{CONNECTIONS, DISCONNECTIONS, POOLER_ERRORS};
 use crate::telemetry::names::{
     CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS, PINS,
@@ -20,6 +22,7 @@ pub(super) fn begin_at_zero() {
     ["off", "on"].into_iter().for_each(|tls| zero(LOGINS, "tls", tls));
     LoginRefusal::ALL.iter().for_each(|reason| zero(LOGIN_REFUSALS, "reason", reason.as_str()));
     CloseReason::ALL.iter().for_each(|reason| zero(CLIENT_DISCONNECTIONS, "reason", reason.as_str()));
+    sqlstate_classes().for_each(|class| zero(SERVER_ERRORS, "class", class));
     ServerLoss::ALL.iter().for_each(|outcome| zero(SERVERS_LOST, "outcome", outcome.as_str()));
     Pin::ALL.iter().for_each(|reason| zero(PINS, "reason", reason.as_str()));
     Dirt::ALL.iter().for_each(|reason| zero(SERVER_RESETS, "reason", reason.as_str()));
@@ -140,6 +143,8 @@ mod tests {
             "pglifeguard_client_disconnections_total{reason=\"login_refused\"} 1",
             "pglifeguard_client_disconnections_total{reason=\"cancel_request\"} 1",
             "pglifeguard_client_connections_total 0",
+            "pglifeguard_server_errors_total{class=\"23\"} 0",
+            "pglifeguard_server_errors_total{class=\"other\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

@@ -116,6 +116,35 @@ async fn databases_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_databases_that_are_there_are_shown_and_counted() {
+    let database = Database::create("reload_shown");
+    let star = format!("host = \"127.0.0.1\"\nport = {}\n", database.port());
+    let one = PoolerConfig::new().database("one", &database).section("databases.\"*\"", &star);
+    let both = one.clone().database("two", &database);
+    let pooler = both.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let counted = async || number(&show(&console, "LISTS", "list", "databases").await, "items");
+    let names = async |what: &str, column: &str| -> Vec<String> {
+        console.rows(&format!("SHOW {what}")).await.iter().map(|row| row[column].clone()).collect()
+    };
+    assert_eq!(names("DATABASES", "name").await, ["one", "pgbouncer", "two"]);
+    assert_eq!(counted().await, 3);
+    for name in ["one", "two", &database.name] {
+        assert_eq!(Session::connect(&pooler.app_dsn(name)).await.value("SELECT 1").await, "1");
+    }
+    assert_eq!(counted().await, 4, "what the star serves is one");
+    assert_eq!(names("STATS", "database").await.len(), 4);
+    reload(&pooler, &console, &PoolerConfig::new().database("one", &database)).await;
+    for (what, column) in [("DATABASES", "name"), ("STATS", "database"), ("STATS_TOTALS", "database")] {
+        assert_eq!(names(what, column).await, ["one", "pgbouncer"], "{what}");
+    }
+    // One that comes back is another.
+    reload(&pooler, &console, &both).await;
+    assert_eq!(Session::connect(&pooler.app_dsn("two")).await.value("SELECT 1").await, "1");
+    assert_eq!(show(&console, "STATS", "database", "two").await["total_client_login_count"], "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_the_star_are_told_when_it_goes() {
     let database = Database::create("reload_star");
     let star = format!("host = \"127.0.0.1\"\nport = {}\n", database.port());
