@@ -168,12 +168,19 @@ impl<'a> Look<'a> {
         let options = self.options();
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         let is_wrong = |key| pooler_has(self.loaded, key) && !self.loaded.is_sound("pooler", key);
-        let hosts = self.sound("listen_addr", Some(&pooler.listen_addr)).filter(|_| !is_wrong("listen_port"));
-        for host in hosts.into_iter().flatten() {
-            let addresses = match examine_tcp(host, pooler.listen_port, &options) {
+        // Where the port is not known, addresses are tried with any.
+        let port = if is_wrong("listen_port") { None } else { Some(pooler.listen_port) };
+        for host in self.sound("listen_addr", Some(&pooler.listen_addr)).into_iter().flatten() {
+            let addresses = match examine_tcp(host, port.unwrap_or(0), &options) {
                 Ok(addresses) => addresses,
                 Err(error) => {
-                    self.complain("listen_addr", error.to_string());
+                    let text = match error {
+                        ListenError::Address { cause, .. } if port.is_none() => {
+                            format!("cannot listen on {host}: {cause}")
+                        }
+                        error => error.to_string(),
+                    };
+                    self.complain("listen_addr", text);
                     continue;
                 }
             };
@@ -188,7 +195,7 @@ impl<'a> Look<'a> {
             taken.extend(addresses.into_iter().map(|address| (host.as_str(), address)));
         }
         if let Some(metrics) = config.metrics_listen.filter(|_| self.loaded.is_sound("metrics", "listen")) {
-            let clash = taken.iter().find(|(_, address)| are_one(metrics, *address, is_only_v6()));
+            let clash = taken.iter().find(|(_, address)| port.is_some() && are_one(metrics, *address, is_only_v6()));
             let text = match clash {
                 Some((host, _)) => {
                     Some(format!("listen: {metrics} is where clients are listened for (listen_addr {host:?})"))

@@ -25,6 +25,11 @@ impl<'a> Lines<'a> {
         Self { text, starts }
     }
 
+    /// The text of a line.
+    pub fn text(&self, line: u32) -> Option<&'a str> {
+        self.text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)
+    }
+
     /// The place of the byte at `offset`; past the end of the text, the end.
     pub fn place(&self, offset: usize) -> Place {
         let offset = offset.min(self.text.len());

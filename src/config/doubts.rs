@@ -3,6 +3,7 @@
 use super::complaint::Complaint;
 use super::model::{AuthType, Config};
 use super::settings::section::Places;
+use super::toml::heading;
 use super::users::StoredSecret;
 
 /// How many names are told one by one.
@@ -30,7 +31,21 @@ pub(super) fn of_users(config: &Config, file: &str, places: &Places) -> Vec<Comp
             doubts.push(doubt(key, format!("{key}: {names} can't log in: not in auth_file")));
         }
     }
+    doubts.extend(of_databases(config, file, places));
     doubts
+}
+
+/// Users as whom servers are to be logged in to, and of whom nothing is known to do that with.
+fn of_databases<'a>(config: &'a Config, file: &'a str, places: &'a Places) -> impl Iterator<Item = Complaint> + 'a {
+    config.databases.iter().filter_map(move |(name, database)| {
+        let user = database.forced_user.as_ref()?;
+        let known = database.forced_password.is_some() || config.userlist.get(user).is_some();
+        let place = places.get(&(heading("databases", name), "user")).copied();
+        let text = format!(
+            "user: {user:?} has no password, here or in auth_file: a server that asks for one can't be logged in to"
+        );
+        (!known).then(|| Complaint { file: file.to_owned(), place, text })
+    })
 }
 
 /// The first names, and how many others there are; `None` for none.
@@ -48,6 +63,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::resolve::{Outside, resolve_despite};
+    use crate::config::toml::parse_str;
     use crate::config::users::Userlist;
 
     #[test]
@@ -69,5 +86,19 @@ mod tests {
         assert_eq!(texts(&config), [boss]);
         config.pooler.admin_users.clear();
         assert!(texts(&config).is_empty());
+    }
+
+    #[test]
+    fn a_database_whose_user_has_no_password_is_told() {
+        let text = "[databases.a]\nhost = 'h'\nuser = 'ghost'\n[databases.b]\nhost = 'h'\nuser = 'ok'\n\
+            [databases.c]\nhost = 'h'\nuser = 'own'\npassword = 'x'\n[databases.d]\nhost = 'h'";
+        let nothing = Outside { variable: &|_| None, read: &|_| Err("none".into()) };
+        let (resolved, _) = resolve_despite(parse_str("f", text), None, &nothing);
+        let mut config = resolved.config;
+        config.userlist = Arc::new(Userlist::parse(Path::new("users.txt"), b"\"ok\" \"x\"\n").0);
+        let doubts: Vec<_> = of_users(&config, "f", &resolved.places).iter().map(ToString::to_string).collect();
+        let ghost = "f:3: user: \"ghost\" has no password, here or in auth_file: \
+                     a server that asks for one can't be logged in to";
+        assert_eq!(doubts, [ghost]);
     }
 }

@@ -30,7 +30,8 @@ pub fn parse_str(file_name: &str, text: &str) -> Parsed {
     for error in &errors {
         let place = error.span().map(|span| lines.place(span.start));
         broken_lines.extend(place.map(|place| place.line));
-        let text = one_line(error.message());
+        let zeros = place.and_then(|place| lines.text(place.line)).and_then(leading_zeros);
+        let text = zeros.unwrap_or_else(|| one_line(error.message()));
         // Only the parser's refusal of a key of very many dotted parts has no place.
         findings.complain(place, if place.is_some() { text } else { format!("a key has too many parts: {text}") });
     }
@@ -47,6 +48,14 @@ pub fn parse_str(file_name: &str, text: &str) -> Parsed {
 
 fn one_line(message: &str) -> String {
     message.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+/// What to write instead of a number that TOML doesn't have, such as a mode of files in octal.
+fn leading_zeros(line: &str) -> Option<String> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let digits = value.len() > 1 && value.starts_with('0') && value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| format!("{}: TOML has no numbers that begin with 0; write \"{value}\"", key.trim().escape_debug()))
 }
 
 struct Reader<'a> {

@@ -99,6 +99,8 @@ impl Userlist {
     pub fn parse(path: &Path, text: &[u8]) -> (Self, Remarks) {
         let mut list = Self::default();
         let mut remarks = Remarks::default();
+        // Some editors put it before everything.
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
             let complain = |text: String| Complaint {
                 file: path.display().to_string(),

@@ -207,7 +207,8 @@ mod tests {
                     unix_socket_dir = 3\n[metrics]\nlisten = \"192.0.2.1\"\n";
         fs::write(&path, text).expect("written");
         let (text, _) = report(&path);
-        assert!(text.ends_with("5 mistakes\n") && !text.contains("cannot"), "{text}");
+        assert!(text.ends_with("6 mistakes\n") && text.matches("cannot").count() == 1, "{text}");
+        assert!(text.contains(":2: cannot listen on 192.0.2.1: "), "an address is wrong with any port: {text}");
     }
 
     /// A key, and a certificate for it that ends at the beginning of this year.

@@ -3,7 +3,7 @@
 use super::kinds::{BufferSize, Flag, Limit, Size, Span, Timeout, TimeoutMillis, Whole};
 use super::pools::Defaults;
 use super::settings;
-use super::texts::{CheckText, Choice, FilePath, List, ListenAddress, OptionalText, SocketMode, Text};
+use super::texts::{CheckText, Choice, FilePath, List, ListenAddress, Names, OptionalText, SocketMode, Text};
 use crate::config::model::{AuthType, LogFormat, Pin, SessionState};
 use crate::net::options;
 
@@ -60,7 +60,7 @@ settings! {
             ignore_startup_parameters: List = "", reload: live;
             /// Parameters that follow a client from server to server, besides client_encoding, DateStyle, TimeZone,
             /// standard_conforming_strings and application_name. PostgreSQL must report them to clients.
-            track_extra_parameters: List = "IntervalStyle", reload: restart;
+            track_extra_parameters: Names = "IntervalStyle", reload: restart;
             /// What becomes of session state in transaction and statement pooling. `track`: what a client sets (SET, RESET,
             /// set_config(), its startup packet) goes with it from server to server, and what can't go with it ties it to
             /// its server (`pin`). `pgbouncer`: as in PgBouncer, only what servers report goes with it, and everything else

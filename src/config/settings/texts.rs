@@ -129,6 +129,34 @@ impl Kind for List {
     }
 }
 
+/// Names of PostgreSQL's settings.
+#[derive(Debug)]
+pub struct Names;
+
+impl Kind for Names {
+    type Value = Vec<String>;
+    const FORM: Form = Form::List;
+    fn read(raw: &Raw<'_>, context: &mut Context) -> Result<Vec<String>, String> {
+        let names = List::read(raw, context)?;
+        match names.iter().find(|name| !is_setting_name(name)) {
+            Some(other) => Err(format!("expected {}, but {other:?} is no name of a setting", Self::legal())),
+            None => Ok(names),
+        }
+    }
+    fn show(value: &Vec<String>) -> String {
+        List::show(value)
+    }
+    fn legal() -> String {
+        List::legal()
+    }
+}
+
+/// Whether a setting of PostgreSQL may have this name.
+fn is_setting_name(name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    name.split('.').all(|part_of| !part_of.is_empty() && part_of.chars().all(part))
+}
+
 /// Values with names.
 pub trait Choices: Copy + Debug + PartialEq + 'static {
     /// Every value by its name, in the order in which they are listed to people.

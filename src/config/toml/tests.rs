@@ -85,6 +85,15 @@ const MISTAKES: &[(&str, &str)] = &[
         "2: unix_socket_mode: expected an octal mode up to 0777, written \"0777\" or 0o777, not 777",
     ),
     (
+        "[pooler]\nunix_socket_mode = 0777 # for all",
+        "2: unix_socket_mode: TOML has no numbers that begin with 0; write \"0777\"",
+    ),
+    (
+        "[pooler]\ntrack_extra_parameters = ['IntervalStyle', 'search path']",
+        "2: track_extra_parameters: expected a list of texts, or a text that separates them by commas, \
+             but \"search path\" is no name of a setting",
+    ),
+    (
         "[pooler]\nclient_tls_protocols = 'tlsv1.1'",
         "2: client_tls_protocols: expected secure, or a list of tlsv1.2 and tlsv1.3, not \"tlsv1.1\"; older versions are not offered",
     ),

@@ -19,6 +19,7 @@ fn lines_are_read_as_pgbouncer_reads_them() {
         ("", vec![]),
         ("\n\n  \n; \"a\" \"b\"\n", vec![]),
         ("\"a\" \"b\"", vec![("a", "b")]),
+        ("\u{feff}\"a\" \"b\"", vec![("a", "b")]),
         ("  \"a\"\t\"b\"\r\n", vec![("a", "b")]),
         ("\"a\"\"b\"", vec![]), // one quoted text: a"b
         ("\"a\" \"b\" \"rest\" of line", vec![("a", "b")]),

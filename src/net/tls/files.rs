@@ -244,7 +244,7 @@ impl PemFile {
             self.unusable(match e {
                 _ if encrypted => "its private key has a passphrase; write it without one".into(),
                 pem::Error::NoItemsFound => "there is no private key in it (-----BEGIN PRIVATE KEY-----)".into(),
-                other => damaged(&other),
+                other => broken(&other),
             })
         })
     }
@@ -252,7 +252,7 @@ impl PemFile {
     /// At least one.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
-        let found = found.map_err(|e| self.unusable(damaged(&e)))?;
+        let found = found.map_err(|e| self.unusable(broken(&e)))?;
         if found.is_empty() {
             return Err(self.unusable("there is no certificate in it (-----BEGIN CERTIFICATE-----)".into()));
         }
@@ -261,6 +261,20 @@ impl PemFile {
 
     fn unusable(&self, why: String) -> TlsError {
         TlsError::Unusable { setting: self.setting, path: self.path.clone(), why }
+    }
+}
+
+/// What is wrong with the form of the file. Its lines may be a key's, and are not repeated.
+fn broken(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let of = String::from_utf8_lossy(end_marker);
+            damaged(&format_args!("the line -----END {}----- is missing", of.escape_debug()))
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            damaged(&"a line that starts with -----BEGIN does not end with -----")
+        }
+        other => damaged(other),
     }
 }
 

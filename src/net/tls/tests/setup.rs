@@ -15,6 +15,8 @@ fn what_is_wrong_is_said_with_the_setting_and_the_file() {
     let encrypted =
         pem("enc.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     let damaged = pem("bad.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let cut = pem("cut.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    let torn = pem("torn.key", "-----BEGIN PRIVATE KEY--AAAA\n-----END PRIVATE KEY-----\n");
     let base = || client_tls(SslMode::Require, &good, None);
     type Change<'a> = Box<dyn Fn(&mut ClientTls) + 'a>;
     let table: Vec<(Change<'_>, &[&str])> = vec![
@@ -26,6 +28,8 @@ fn what_is_wrong_is_said_with_the_setting_and_the_file() {
         (Box::new(|t| t.cert_file = t.key_file.clone()), &["client_tls_cert_file", "good.key", "no certificate in it"]),
         (Box::new(|t| t.key_file = encrypted.clone()), &["enc.key", "passphrase"]),
         (Box::new(|t| t.cert_file = damaged.clone()), &["bad.crt", "damaged"]),
+        (Box::new(|t| t.cert_file = cut.clone()), &["cut.crt", "the line -----END CERTIFICATE----- is missing"]),
+        (Box::new(|t| t.key_file = torn.clone()), &["torn.key", "-----BEGIN does not end with -----"]),
         (Box::new(|t| t.key_file = Some(other.key.clone())), &["other.key", "does not belong to", "good.crt"]),
         (Box::new(|t| t.sslmode = SslMode::VerifyCa), &["client_tls_ca_file must be set"]),
         (
