@@ -23,7 +23,7 @@ const PASSWORD: &[u8] = b"secret";
 const MD5: &[u8] = b"md54a0a68b43b6cd5cf266fa02f196e2371";
 const SALT: &[u8] = b"salt of sixteen.";
 const STRANGERS: Strangers<'static> =
-    Strangers { process_secret: b"of this process", iterations: ITERATIONS, known_have_scram: false };
+    Strangers { process_secret: b"of this process", iterations: ITERATIONS, scram_users: (0, 1) };
 /// Few: this is about messages, not about the cost of guessing.
 const ITERATIONS: u32 = 2;
 

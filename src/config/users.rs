@@ -66,6 +66,8 @@ impl Remarks {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Userlist {
     users: BTreeMap<Box<str>, StoredSecret>,
+    /// How many have a SCRAM secret.
+    scram: usize,
 }
 
 impl Userlist {
@@ -79,9 +81,9 @@ impl Userlist {
         self.users.iter().map(|(user, secret)| (&**user, secret))
     }
 
-    /// Whether some user has a SCRAM secret.
-    pub fn has_scram(&self) -> bool {
-        self.iter().any(|(_, secret)| matches!(secret, StoredSecret::Scram(_)))
+    /// How many users have a SCRAM secret.
+    pub fn scram_users(&self) -> usize {
+        self.scram
     }
 
     /// How many users there are.
@@ -125,6 +127,7 @@ impl Userlist {
                 }
             }
         }
+        list.scram = list.iter().filter(|(_, secret)| matches!(secret, StoredSecret::Scram(_))).count();
         (list, remarks)
     }
 

@@ -52,8 +52,21 @@ pub struct Strangers<'a> {
     pub process_secret: &'a [u8],
     /// `scram_iterations`.
     pub iterations: u32,
-    /// Whether known users have SCRAM secrets, so that `auth_type = md5` asks them by SCRAM.
-    pub known_have_scram: bool,
+    /// How many of the known users have SCRAM secrets, so that `auth_type = md5` asks them by SCRAM, and how many users
+    /// there are.
+    pub scram_users: (usize, usize),
+}
+
+impl Strangers<'_> {
+    /// Whether a stranger passes for a user with a SCRAM secret: each name always does or never does, and as many do as
+    /// among the known.
+    fn has_scram(&self, user: &str) -> bool {
+        let (scram, all) = self.scram_users;
+        // No name begins with a zero byte: it is another number than the salt.
+        let [a, b, c, d, ..] = salt_for(self.process_secret, &format!("\0{user}"));
+        let lot = u32::from_be_bytes([a, b, c, d]) as usize;
+        lot.checked_rem(all).is_some_and(|lot| lot < scram)
+    }
 }
 
 /// Random bytes for one exchange.
@@ -117,7 +130,7 @@ pub fn start(request: Request<'_>, out: &mut BytesMut) -> Result<Step, Refusal> 
         }
         (AuthType::Plain, secret) => ask_password(&request, secret, out),
         (AuthType::Md5, Some(StoredSecret::Scram(_))) | (AuthType::ScramSha256, _) => ask_scram(&request, out),
-        (AuthType::Md5, None) if request.strangers.known_have_scram => ask_scram(&request, out),
+        (AuthType::Md5, None) if request.strangers.has_scram(request.user) => ask_scram(&request, out),
         (AuthType::Md5, secret) => ask_md5(&request, secret, out),
     };
     Ok(Step::Wait(Exchange { state, refusal: request.refusal }))
@@ -132,7 +145,7 @@ fn ask_password(request: &Request<'_>, secret: Option<&StoredSecret>, out: &mut 
 }
 
 fn mock_secret(request: &Request<'_>) -> StoredSecret {
-    if request.strangers.known_have_scram {
+    if request.strangers.has_scram(request.user) {
         StoredSecret::Scram(mock_verifier(request))
     } else {
         StoredSecret::Plain(Secret::new(request.strangers.process_secret))

@@ -63,7 +63,7 @@ impl Context {
         Strangers {
             process_secret: &self.process_secret,
             iterations: config.pooler.scram_iterations,
-            known_have_scram: config.userlist.has_scram(),
+            scram_users: (config.userlist.scram_users(), config.userlist.len()),
         }
     }
 }

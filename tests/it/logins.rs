@@ -214,6 +214,8 @@ fn a_stranger_an_unknown_database_and_a_wrong_password_look_the_same() {
             .set("auth_type", &format!("\"{method}\""))
             .database("app", &database)
             .user("app", &secret)
+            // Where users are of several kinds, so are strangers.
+            .user("admin", &secret)
             .start();
         let wrong = transcript(&pooler, "app", "app", "wrong");
         let last = wrong.last().expect("an answer");

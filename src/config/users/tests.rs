@@ -76,7 +76,7 @@ fn a_broken_scram_secret_is_remarked_upon_without_being_shown() {
 #[test]
 fn a_list_never_prints_secrets() {
     let (list, _) = parse(format!("\"a\" \"hunter2\"\n\"b\" \"{SCRAM}\"\n").as_bytes());
-    assert_eq!(format!("{list:?}"), "Userlist { users: {\"a\": Plain(…), \"b\": Scram(…)} }");
+    assert_eq!(format!("{list:?}"), "Userlist { users: {\"a\": Plain(…), \"b\": Scram(…)}, scram: 1 }");
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use crate::wire::message::read::Authentication;
 use crate::wire::scram::client::{self, Mechanism, ScramCredential};
 
 const STRANGERS: Strangers<'static> =
-    Strangers { process_secret: b"secret of this process", iterations: 16, known_have_scram: false };
+    Strangers { process_secret: b"secret of this process", iterations: 16, scram_users: (0, 1) };
 
 fn stored(kind: &str) -> Option<StoredSecret> {
     Some(match kind {
@@ -120,12 +120,28 @@ fn each_method_takes_the_secrets_that_it_can_serve() {
 
 #[test]
 fn under_md5_strangers_are_asked_as_most_users_are() {
-    let strangers = Strangers { known_have_scram: true, ..STRANGERS };
+    let strangers = Strangers { scram_users: (3, 3), ..STRANGERS };
     for (secret, asked) in [("nobody", "sk"), ("scram", "sk"), ("md5", "m"), ("plain", "m")] {
         let secret = stored(secret);
         let request = Request { strangers, ..request(AuthType::Md5, secret.as_ref()) };
         assert_eq!(log_in(request, "wrong").0, asked);
     }
+}
+
+#[test]
+fn under_md5_strangers_are_of_both_kinds_where_users_are() {
+    let strangers = Strangers { scram_users: (1, 4), ..STRANGERS };
+    let names: Vec<String> = (0..1000).map(|n| format!("u{n}")).collect();
+    let kinds = || -> Vec<String> {
+        let ask = |user: &String| {
+            log_in(Request { strangers, user: user.as_str(), ..request(AuthType::Md5, None) }, "wrong").0
+        };
+        names.iter().map(ask).collect()
+    };
+    let asked = kinds();
+    assert_eq!(asked, kinds(), "a name is asked in the same way each time");
+    let scram = asked.iter().filter(|asked| **asked == "sk").count();
+    assert!((150..350).contains(&scram) && asked.iter().all(|asked| asked == "sk" || asked == "m"), "{scram}");
 }
 
 #[test]
