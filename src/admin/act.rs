@@ -168,13 +168,17 @@ pub(super) fn start(ctx: &AdminContext, client: &str, role: Role, command: &Comm
     if !kind.may(role) {
         return Started::Ended(Err(CommandError::NotAdmin));
     }
+    let begun = match begin(ctx, command) {
+        Ok(begun) => begun,
+        Err(error) => return Started::Ended(Err(error)),
+    };
     match kind {
         Kind::Show(_) | Kind::Parameter | Kind::SetParameter | Kind::Empty => {
             events::admin::shown(&client, kind.subject());
         }
         _ => events::admin::command_issued(&client, kind.tag(), command.argument().as_deref()),
     }
-    begin(ctx, command).unwrap_or_else(|error| Started::Ended(Err(error)))
+    begun
 }
 
 fn begin(ctx: &AdminContext, command: &Command) -> Result<Started, CommandError> {

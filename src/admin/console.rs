@@ -193,7 +193,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
         match result {
             Ok(Answer::Done(_)) => events::admin::command_done(&self.who.label, kind.tag()),
             Ok(_) => {}
-            Err(error) => events::admin::command_failed(&self.who.label, kind.tag(), error),
+            Err(error) => {
+                events::admin::command_failed(&self.who.label, kind.tag(), command.argument().as_deref(), error);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -16,6 +17,10 @@ use super::startup::{Account, PidFile, StartError, note_root};
 use super::surroundings;
 use crate::admin::http;
 use crate::config::{Complaint, load, load_despite};
+use crate::telemetry::events::process as events;
+
+/// How long what still runs at the end, such as a look-up of a name, may take to stop.
+const STRAGGLERS: Duration = Duration::from_millis(500);
 
 /// PostgreSQL connection pooler: a drop-in for PgBouncer on every core.
 #[derive(Debug, Parser)]
@@ -103,10 +108,14 @@ fn serve(path: &Path) -> Result<(), String> {
     keep_to_small_pages();
     let runtime = runtime(pooler.workers).map_err(|error| format!("cannot start threads: {error}"))?;
     let around = Around { path: path.to_owned(), log: Some(log), recorder };
+    let started_at = Instant::now();
     let ended = runtime.block_on(run(loaded, around)).map_err(|error| error.to_string());
     // Clients that still wait for something must not keep the process.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(STRAGGLERS);
     drop(pid_file);
+    if ended.is_ok() {
+        events::stopped(started_at.elapsed());
+    }
     ended
 }
 
@@ -135,6 +144,7 @@ fn runtime(workers: usize) -> io::Result<Runtime> {
 
 fn run_demo(args: &DemoArgs) -> Result<(), String> {
     let runtime = runtime(0).map_err(|error| format!("cannot start threads: {error}"))?;
+    let started_at = Instant::now();
     let ended = runtime.block_on(demo::run(args, |path| async move {
         let loaded = load(&path).map_err(|complaints| {
             let io = io::Error::other(complaints.first().map(ToString::to_string).unwrap_or_default());
@@ -144,6 +154,9 @@ fn run_demo(args: &DemoArgs) -> Result<(), String> {
         let recorder = http::install_recorder().ok();
         run(loaded, Around { path, log: Some(log), recorder }).await
     }));
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(STRAGGLERS);
+    if ended.is_ok() {
+        events::stopped(started_at.elapsed());
+    }
     ended.map_err(|error| error.to_string())
 }

@@ -205,7 +205,7 @@ impl Control for Hands {
 
     fn kill(&self, database: Option<&str>) -> Result<(), CommandError> {
         self.context.pools.kill(database).map_err(refused)?;
-        self.context.registry.order_all(database, Order::DATABASE_GONE);
+        self.context.registry.order_all(database, Order::DATABASE_KILLED);
         Ok(())
     }
 

@@ -63,7 +63,6 @@ pub struct Around {
 /// # Errors
 /// It could not start; nothing was served.
 pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
-    let started_at = Instant::now();
     let remarks = loaded.mistakes.iter().chain(&loaded.warnings);
     remarks.for_each(|remark| events::configuration_warning(remark));
     let config = Arc::new(loaded.config);
@@ -106,7 +105,7 @@ pub async fn run(loaded: Loaded, around: Around) -> Result<(), StartError> {
     pooler.context.registry.order_all(None, Order::SHUTDOWN);
     let _ = tokio::time::timeout(GOODBYES, pooler.context.registry.emptied()).await;
     tasks.shutdown().await;
-    events::stopped(started_at.elapsed());
+    drop(pooler.context.pools.shutdown());
     Ok(())
 }
 

@@ -34,10 +34,9 @@ pub(super) async fn check(mut lease: Lease, settings: Arc<PoolSettings>) {
         CheckQuery::Text(text) => text,
     };
     let answer = simple::run(&mut lease, query, settings.server_connect_timeout).await;
-    let tally = &mut Tally::default();
     match answer {
-        Ok(()) => lease.release(now(), tally),
-        Err(_) => lease.discard(CloseReason::CheckFailed, tally),
+        Ok(()) => lease.release(now(), &mut Tally::default()),
+        Err(error) => lease.discard_failed(CloseReason::CheckFailed, &error),
     }
 }
 

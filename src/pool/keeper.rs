@@ -249,6 +249,7 @@ impl Login {
             if server.generation == inner.state.generation() {
                 inner.welcome = Some(welcome);
             }
+            inner.complaints.succeeded(&self.endpoint);
             inner.state.opened(self.slot, server, now, deeds);
         });
     }
@@ -257,8 +258,9 @@ impl Login {
         self.done = true;
         let refused = matches!(error, DialError::Refused { .. });
         let failure = error.failure();
-        events::login_failed(self.pool.key(), &self.endpoint, refused, &failure);
-        let now = now();
+        let (now, text) = (now(), failure.to_string());
+        let complaint = self.pool.lock().complaints.failed(&self.endpoint, &text, now);
+        events::login_failed(self.pool.key(), &self.endpoint, refused, &text, complaint);
         let record = self.pool.event(now, |inner, deeds| {
             let database = inner.target.database.clone();
             inner.turns.failed(&database, &self.endpoint);

@@ -10,7 +10,8 @@ use std::time::Instant;
 use super::places::{Busy, Slot};
 use super::pool::Pool;
 use super::stats::Tally;
-use crate::server::{Server, simple};
+use crate::server::Server;
+use crate::server::simple::{self, SimpleError};
 use crate::telemetry::events::pool::CloseReason;
 
 /// A lent server.
@@ -100,24 +101,28 @@ impl Lease {
     /// Closes the server.
     pub fn discard(mut self, reason: CloseReason, tally: &mut Tally) {
         self.pool.tally(tally);
-        self.end(reason);
+        self.end(reason, None);
     }
 
-    fn end(&mut self, reason: CloseReason) {
+    /// Closes the server, which an operator should know about: what it should have done failed so.
+    pub(super) fn discard_failed(mut self, reason: CloseReason, error: &SimpleError) {
+        self.end(reason, Some(error));
+    }
+
+    fn end(&mut self, reason: CloseReason, failure: Option<&SimpleError>) {
         if let Some(server) = self.server.take() {
-            self.pool.gone(self.slot, server, reason);
+            self.pool.gone(self.slot, server, reason, failure);
         }
     }
 }
 
 async fn reset(mut lease: Lease, query: &str, resets: bool, limit: Option<std::time::Duration>) {
-    let tally = &mut Tally::default();
     match simple::run(&mut lease, query, limit).await {
         Ok(()) => {
             lease.assigned = lease.assigned.take().filter(|_| !resets);
-            lease.release(super::now(), tally);
+            lease.release(super::now(), &mut Tally::default());
         }
-        Err(_) => lease.discard(CloseReason::ResetFailed, tally),
+        Err(error) => lease.discard_failed(CloseReason::ResetFailed, &error),
     }
 }
 
@@ -137,6 +142,6 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.end(CloseReason::Dropped);
+        self.end(CloseReason::Dropped, None);
     }
 }

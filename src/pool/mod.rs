@@ -5,6 +5,7 @@
 
 pub mod acquire;
 pub mod commands;
+pub mod complaints;
 pub mod connector;
 mod credential;
 pub mod error;

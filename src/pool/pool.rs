@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::acquire::{self, Acquire, Seat};
+use super::complaints::Complaints;
 use super::connector::Turns;
 use super::error::AcquireError;
 use super::gate::HoldReason;
@@ -25,8 +26,9 @@ use super::state::{Action, Actions, End, PoolState, Ticket};
 use super::stats::{Tally, Totals};
 use super::{janitor, now};
 use crate::config::model::{Database, PoolSettings};
+use crate::server::Server;
 use crate::server::login::Credential;
-use crate::server::{Server, simple};
+use crate::server::simple::{self, SimpleError};
 use crate::telemetry::events::pool::{self as events, CloseReason};
 use crate::types::time::whole_micros;
 use crate::types::{ClientId, PoolKey};
@@ -101,6 +103,7 @@ impl Pool {
             totals: Totals::default(),
             target,
             turns: Turns::default(),
+            complaints: Complaints::default(),
             welcome: None,
             jobs: Vec::new(),
             keeper_wakes: None,
@@ -312,10 +315,16 @@ impl Pool {
         }
     }
 
-    /// A lent server is no more.
-    pub(super) fn gone(self: &Arc<Self>, slot: Slot, server: Box<Server>, reason: CloseReason) {
+    /// A lent server is no more. `failure`: what it should have done and did not.
+    pub(super) fn gone(
+        self: &Arc<Self>,
+        slot: Slot,
+        server: Box<Server>,
+        reason: CloseReason,
+        failure: Option<&SimpleError>,
+    ) {
         // Its place is free only after the connection is closed.
-        self.close(server, reason);
+        self.close(server, reason, failure);
         let now = now();
         let mut deeds = Deeds::new();
         let mut inner = self.inner.lock();
@@ -428,7 +437,7 @@ impl Pool {
                 let lease = Lease::new(self.clone(), slot, server);
                 self.spawn(Box::pin(janitor::check(lease, self.settings())));
             }
-            Action::Close { server, reason, .. } => self.close(server, reason),
+            Action::Close { server, reason, .. } => self.close(server, reason, None),
             Action::Refuse { waiter, error } => {
                 self.report_refusal(&error);
                 waiter.fill(Err(error));
@@ -440,9 +449,12 @@ impl Pool {
         events::wait_refused(&self.key, error.reply().code.class(), error);
     }
 
-    fn close(&self, mut server: Box<Server>, reason: CloseReason) {
+    fn close(&self, mut server: Box<Server>, reason: CloseReason, failure: Option<&SimpleError>) {
         let age = now().saturating_duration_since(server.connected_at);
-        events::server_closed(&self.key, server.shared.id, reason, age);
+        match failure {
+            None => events::server_closed(&self.key, server.shared.id, reason, age),
+            Some(error) => events::server_failed(&self.key, server.shared.id, reason, age, error),
+        }
         janitor::say_goodbye(&mut server);
     }
 }

@@ -140,6 +140,8 @@ pub struct PoolState<S, W> {
     gate: Gate,
     end: Option<End>,
     generation: u64,
+    /// Servers of before this generation were killed.
+    killed: u64,
     health: Health,
     ages: Ages,
     /// How many hosts the database has.
@@ -172,6 +174,7 @@ impl<S, W> PoolState<S, W> {
             gate: Gate::default(),
             end: None,
             generation: 0,
+            killed: 0,
             health: Health::Unproven,
             ages: Ages::default(),
             hosts,
@@ -310,6 +313,8 @@ impl<S, W> PoolState<S, W> {
     fn misfit(&self, generation: u64) -> Option<CloseReason> {
         if let Some(end) = self.end {
             Some(end.reason())
+        } else if generation < self.killed {
+            Some(CloseReason::DatabaseRemoved)
         } else if generation != self.generation {
             Some(CloseReason::Obsolete)
         } else if self.gate.is_paused() {

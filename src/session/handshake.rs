@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::auth::MESSAGE_MAX;
 use super::context::Context;
+use crate::net::tls::HandshakeError;
 use crate::net::{Address, Stream};
 use crate::telemetry::labels::LoginRefusal;
 use crate::wire::error::{ClientError, ErrorReply, SqlState};
@@ -37,17 +38,23 @@ pub struct Refused {
     pub why: LoginRefusal,
     /// What the client reads; `None`: nothing.
     pub reply: Option<ErrorReply>,
+    /// For the log, where the client can't be told.
+    pub cause: Option<String>,
 }
 
 impl Refused {
     /// With an error for the client.
     pub fn with(why: LoginRefusal, reply: ErrorReply) -> Self {
-        Self { why, reply: Some(reply) }
+        Self { why, reply: Some(reply), cause: None }
     }
 
     /// Without a word.
     pub fn silent(why: LoginRefusal) -> Self {
-        Self { why, reply: None }
+        Self { why, reply: None, cause: None }
+    }
+
+    fn tls(error: &HandshakeError) -> Self {
+        Self { cause: Some(error.to_string()), ..Self::silent(LoginRefusal::TlsFailed) }
     }
 
     fn violation(text: &'static str) -> Self {
@@ -90,7 +97,7 @@ impl Incoming {
             {
                 let first = self.held.split();
                 let accepted = self.within(tls.accept_direct(stream, &first)).await?;
-                self.stream = Some(accepted.map_err(|_| Refused::silent(LoginRefusal::TlsFailed))?);
+                self.stream = Some(accepted.map_err(|error| Refused::tls(&error))?);
                 continue;
             }
             if let Some(head) = self.held.first_chunk::<4>() {
@@ -115,7 +122,7 @@ impl Incoming {
         self.send(b"S").await?;
         let Some(stream) = self.stream.take() else { return Err(Refused::silent(LoginRefusal::TlsFailed)) };
         let accepted = self.within(tls.accept(stream)).await?;
-        self.stream = Some(accepted.map_err(|_| Refused::silent(LoginRefusal::TlsFailed))?);
+        self.stream = Some(accepted.map_err(|error| Refused::tls(&error))?);
         Ok(())
     }
 

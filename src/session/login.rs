@@ -72,7 +72,7 @@ pub async fn login(
     counted: Counted,
     accepted_at: Instant,
 ) -> Accepted {
-    events::client_connected();
+    events::client_connected(&peer);
     let config = context.config.load_full();
     let deadline = config.pooler.client_login_timeout.map(|limit| accepted_at + limit);
     let mut incoming = Incoming { stream: Some(stream), held: BytesMut::new(), peer, wants: None, deadline };
@@ -80,7 +80,7 @@ pub async fn login(
         Ok(accepted) => accepted,
         Err(refused) => {
             let wants = incoming.wants.as_ref().map(|(user, database)| (&**user, &**database));
-            events::login_refused(refused.why, wants, &incoming.peer);
+            events::login_refused(refused.why, wants, refused.cause.as_deref(), &incoming.peer);
             if let (Some(mut stream), Some(reply)) = (incoming.stream.take(), refused.reply) {
                 events::error_sent(&incoming.peer, reply.code.0, &reply.message);
                 let mut bytes = BytesMut::new();
@@ -375,7 +375,7 @@ impl Client<'_> {
         let held = std::mem::take(&mut incoming.held);
         let canceller = Arc::clone(&context.canceller);
         let shared = Arc::clone(&registered.shared);
-        events::login_succeeded(self.database, self.user, stream.is_tls(), &incoming.peer);
+        events::login_succeeded(self.database, self.user, stream.is_tls(), &shared);
         let mut pump = Pump::new(stream, shared, relay, held, mode, Arc::clone(&canceller));
         pump.pins = config.pooler.pin == Pin::Auto;
         pump.say(&bytes);

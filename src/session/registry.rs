@@ -76,6 +76,10 @@ impl Order {
     pub const KILL: Self = Self(1 << 1);
     /// Its database was removed or killed.
     pub const DATABASE_GONE: Self = Self(1 << 2);
+    /// Its database was killed.
+    pub const DATABASE_KILLED: Self = Self((1 << 2) | Self::BY_OPERATOR.0);
+    /// What came with it was an operator's command.
+    pub const BY_OPERATOR: Self = Self(1 << 11);
     /// The pooler ends.
     pub const SHUTDOWN: Self = Self(1 << 3);
     /// Its server may have become obsolete.

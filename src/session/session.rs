@@ -163,6 +163,7 @@ fn close_reason(end: &End) -> CloseReason {
         End::NoServer(AcquireError::TimedOut { .. }) => CloseReason::QueryWaitTimeout,
         End::NoServer(AcquireError::Refused(_) | AcquireError::LoginFailing { .. }) => CloseReason::ServerRefused,
         End::NoServer(AcquireError::ShuttingDown) => CloseReason::Shutdown,
+        End::NoServer(AcquireError::Killed) => CloseReason::Killed,
         End::NoServer(_) => CloseReason::DatabaseChanged,
         End::ServerLost { .. } => CloseReason::ServerLost,
         End::TimedOut(Due::Query | Due::QueryInQueue) => CloseReason::QueryTimeout,
@@ -170,7 +171,7 @@ fn close_reason(end: &End) -> CloseReason {
         End::TimedOut(Due::Transaction) => CloseReason::TransactionTimeout,
         End::TimedOut(Due::Idle | Due::WaitNotice) => CloseReason::ClientIdleTimeout,
         End::Ordered(orders) if orders.has(Order::SHUTDOWN) => CloseReason::Shutdown,
-        End::Ordered(orders) if orders.has(Order::KILL) => CloseReason::Killed,
+        End::Ordered(orders) if orders.has(Order::KILL) || orders.has(Order::BY_OPERATOR) => CloseReason::Killed,
         End::Ordered(_) | End::ServerObsolete => CloseReason::DatabaseChanged,
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{Job, Machine};
 use crate::config::model::Database;
+use crate::pool::complaints::Complaints;
 use crate::pool::connector::Turns;
 use crate::pool::permits::Permit;
 use crate::pool::places::Slot;
@@ -23,6 +24,7 @@ pub(in crate::pool) struct Inner {
     pub(in crate::pool) totals: Totals,
     pub(in crate::pool) target: Target,
     pub(in crate::pool) turns: Turns,
+    pub(in crate::pool) complaints: Complaints,
     pub(in crate::pool) welcome: Option<ParamSet>,
     /// Work for the keeper.
     pub(in crate::pool) jobs: Vec<Job>,

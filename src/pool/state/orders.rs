@@ -63,6 +63,7 @@ impl<S, W> PoolState<S, W> {
         self.refuse_all(&AcquireError::Killed, out);
         self.close_resting(CloseReason::DatabaseRemoved, out);
         self.raise_generation(now, out);
+        self.killed = self.generation;
     }
 
     /// The pool takes nobody any more; servers are closed as they come back.

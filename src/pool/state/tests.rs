@@ -382,7 +382,7 @@ fn kill_refuses_who_waits_and_leaves_nothing() {
     pool.on(|state, _, out| state.hold(HoldReason::DatabasePaused, out));
     assert_eq!(pool.on(PoolState::kill), "refuse 1: database removed");
     assert_eq!(pool.came(2), "", "it waits for RESUME");
-    assert_eq!(pool.returned(slot, server), "close 2: database configuration changed");
+    assert_eq!(pool.returned(slot, server), "close 2: database removed");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub fn shown(client: &dyn Display, what: &'static str) {
     debug!(%client, what, "console query");
 }
 
-/// A command that changes something begins. `command` is from the closed list of commands.
+/// A command that changes something has begun. `command` is from the closed list of commands.
 pub fn command_issued(client: &dyn Display, command: &'static str, argument: Option<&str>) {
     info!(%client, command, argument, "console command issued");
 }
@@ -36,9 +36,9 @@ pub fn command_done(client: &dyn Display, command: &'static str) {
 }
 
 /// A command was refused or failed. `why` is the whole of it: the error that the operator reads is not logged again.
-pub fn command_failed(client: &dyn Display, command: &'static str, why: &dyn Display) {
+pub fn command_failed(client: &dyn Display, command: &'static str, argument: Option<&str>, why: &dyn Display) {
     metrics::counter!(ADMIN_COMMANDS.name, "command" => command, "outcome" => Outcome::Failed.as_str()).increment(1);
-    warn!(%client, command, "console command failed: {why}");
+    warn!(%client, command, argument, "console command failed: {why}");
 }
 
 /// The metrics listener could not accept a connection.

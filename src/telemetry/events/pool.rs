@@ -112,12 +112,34 @@ pub fn server_closed(key: &PoolKey, id: ServerId, reason: CloseReason, age: Dura
     count_by(SERVERS_CLOSED, "reason", reason.as_str());
 }
 
+/// A server was closed because what it should have done failed, in its own words or ours.
+pub fn server_failed(key: &PoolKey, id: ServerId, reason: CloseReason, age: Duration, error: &dyn Display) {
+    warn!(pool = %key, server = %id, "closing because: {}: {error} (age={}s)", reason.as_str(), age.as_secs());
+    count_by(SERVERS_CLOSED, "reason", reason.as_str());
+}
+
+/// How much is said of a login that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Complaint {
+    /// The first of its kind.
+    New,
+    /// One of so many that failed alike since the last line.
+    Again(u64),
+    /// It is known.
+    Silent,
+}
+
 /// A login did not succeed. `refused`: the server answered, with an error.
-pub fn login_failed(key: &PoolKey, endpoint: &Endpoint, refused: bool, text: &dyn Display) {
+pub fn login_failed(key: &PoolKey, endpoint: &Endpoint, refused: bool, text: &str, complaint: Complaint) {
     // What clients read of some failures begins in the same words.
-    let text = text.to_string();
-    let text = text.strip_prefix("server login failed: ").unwrap_or(&text);
-    warn!(pool = %key, endpoint = %endpoint, "server login failed: {text}");
+    let text = text.strip_prefix("server login failed: ").unwrap_or(text);
+    match complaint {
+        Complaint::New => warn!(pool = %key, endpoint = %endpoint, "server login failed: {text}"),
+        Complaint::Again(times) => {
+            warn!(pool = %key, endpoint = %endpoint, times, "server login still fails: {text}");
+        }
+        Complaint::Silent => debug!(pool = %key, endpoint = %endpoint, "server login failed again: {text}"),
+    }
     count_by(SERVER_LOGINS_FAILED, "kind", if refused { "refused" } else { "unreachable" });
 }
 

@@ -14,6 +14,7 @@ use crate::telemetry::names::{
     CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS, PINS,
     PROTOCOL_VIOLATIONS, SERVER_ERRORS, SERVER_RESETS, SERVERS_LOST,
 };
+use crate::types::PoolKey;
 
 pub(super) fn begin_at_zero() {
     for metric in [CLIENT_CONNECTIONS, PROTOCOL_VIOLATIONS] {
@@ -30,9 +31,9 @@ pub(super) fn begin_at_zero() {
 }
 
 /// A connection was accepted.
-pub fn client_connected() {
+pub fn client_connected(client: &dyn Display) {
     count(CLIENT_CONNECTIONS);
-    debug!(target: CONNECTIONS, "client connected");
+    debug!(target: CONNECTIONS, %client, "client connected");
 }
 
 /// A login succeeded.
@@ -41,8 +42,9 @@ pub fn login_succeeded(database: &str, user: &str, tls: bool, client: &dyn Displ
     info!(target: CONNECTIONS, db = database, user, tls, %client, "client logged in");
 }
 
-/// A login was refused. `wants` is the user and the database, where the client came to say so.
-pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, client: &dyn Display) {
+/// A login was refused. `wants` is the user and the database, where the client came to say so; `cause` is what the
+/// client is not told.
+pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, cause: Option<&str>, client: &dyn Display) {
     count_by(LOGIN_REFUSALS, "reason", reason.as_str());
     count_by(CLIENT_DISCONNECTIONS, "reason", CloseReason::LoginRefused.as_str());
     if reason == LoginRefusal::ClientLeft && wants.is_none() {
@@ -51,7 +53,7 @@ pub fn login_refused(reason: LoginRefusal, wants: Option<(&str, &str)>, client: 
         return;
     }
     let (user, db) = wants.unwrap_or(("(nouser)", "(nodb)"));
-    info!(target: CONNECTIONS, reason = reason.as_str(), db, user, %client, "login refused");
+    info!(target: CONNECTIONS, reason = reason.as_str(), db, user, %client, cause, "login refused");
 }
 
 /// A connection brought a cancel request, and nothing else.
@@ -82,10 +84,16 @@ pub fn server_error_seen(class: [u8; 2]) {
     count_by(SERVER_ERRORS, "class", sqlstate_class(class));
 }
 
-/// A server was lost while a client had it.
-pub fn server_lost(endpoint: &dyn Display, cause: &dyn Display, outcome: ServerLoss) {
+/// A server of this pool was lost while a client had it.
+pub fn server_lost(
+    client: &dyn Display,
+    pool: &PoolKey,
+    endpoint: &dyn Display,
+    cause: &dyn Display,
+    outcome: ServerLoss,
+) {
     count_by(SERVERS_LOST, "outcome", outcome.as_str());
-    warn!(target: POOLER_ERRORS, %endpoint, outcome = outcome.as_str(), "server conn crashed? {cause}");
+    warn!(target: POOLER_ERRORS, %client, %pool, %endpoint, outcome = outcome.as_str(), "server conn crashed? {cause}");
 }
 
 /// A client keeps its server beyond its transaction, for one more reason.
@@ -124,7 +132,7 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             describe_all();
             login_succeeded("app", "alice", true, &"unix(1)");
-            login_refused(LoginRefusal::Authentication, Some(("alice", "app")), &"unix(1)");
+            login_refused(LoginRefusal::Authentication, Some(("alice", "app")), None, &"unix(1)");
             cancel_connected();
             error_sent(&"C-0x1", *b"08P01", "broken");
             error_sent(&"C-0x1", [0xff; 5], "broken");

@@ -4,6 +4,7 @@ mod commands;
 mod console;
 mod http;
 mod limits;
+mod log;
 mod modes;
 mod pools;
 mod refusals;

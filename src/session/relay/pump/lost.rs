@@ -28,10 +28,10 @@ impl Pump {
         let why = format!("The connection to server {at} was lost: {cause}.");
         scratch.steps.clear();
         let Some(aftermath) = self.relay.lose(&mut active.attached(), &why, &mut scratch.steps) else {
-            events::server_lost(&at, &cause, ServerLoss::Disconnected);
+            events::server_lost(&self.shared, self.shared.pool.key(), &at, &cause, ServerLoss::Disconnected);
             return Err(End::ServerLost { cause, told: active.work.told });
         };
-        events::server_lost(&at, &cause, outcome(aftermath));
+        events::server_lost(&self.shared, self.shared.pool.key(), &at, &cause, outcome(aftermath));
         self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, &[], &mut self.to_client).is_err();
         if let Some(Active { lease, mut work }) = self.active.take() {
             let micros = self.shared.micros(Instant::now());
