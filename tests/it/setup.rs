@@ -50,8 +50,10 @@ impl Machine {
 
     /// Runs `scripts/setup run` with nothing in its environment but where programs are: without a HOME, too.
     fn set_up(&self) -> (ExitStatus, String) {
-        let mut command = Command::new("/bin/sh");
-        let command = command.arg(self.at("scripts/setup")).arg("run").env_clear().env("PATH", self.at("bin"));
+        // Signals that whoever runs the tests ignores, under nohup for one, would be ignored by the script, too.
+        let mut command = Command::new("/usr/bin/env");
+        command.args(["--default-signal=HUP,INT,TERM", "/bin/sh"]).arg(self.at("scripts/setup")).arg("run");
+        let command = command.env_clear().env("PATH", self.at("bin"));
         let output = command.output().expect("a shell");
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
