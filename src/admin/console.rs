@@ -7,6 +7,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::BytesMut;
@@ -230,9 +231,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     /// Writes what is due, and then ends the process if that was ordered; an operator who doesn't read is not waited for.
     async fn send_and_obey(&mut self) -> io::Result<()> {
         let Some(ending) = self.ending.take() else { return self.send().await };
-        let sent = tokio::time::timeout(LAST_WORDS, self.send()).await;
+        let mut sending = std::pin::pin!(self.send());
+        let at_once = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+        let sent = match at_once {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => tokio::time::timeout(LAST_WORDS, sending).await.unwrap_or(Ok(())),
+        };
         drop(ending);
-        sent.unwrap_or(Ok(()))
+        sent
     }
 
     async fn send_if_much(&mut self) -> io::Result<()> {

@@ -107,6 +107,11 @@ pub fn of(statement: &Statement, source: Source<'_>) -> Deeds {
     {
         deeds.push(nameless(What::Temporary));
     }
+    let names_settings = |span: &Span| source.last_part(*span).as_deref() == Some(b"pg_settings");
+    if matches!(statement.kind, Kind::Update) && statement.names.iter().any(names_settings) {
+        // Its rule calls set_config().
+        deeds.push(Deed::Unclear(Doubt::Setting));
+    }
     call::calls(statement, source, &mut deeds);
     deeds
 }
@@ -175,10 +180,15 @@ fn canonical(setting: SettingName, source: Source<'_>) -> Option<Name> {
 }
 
 fn set(setting: Setting, source: Source<'_>, deeds: &mut Deeds) {
+    let name = canonical(setting.name, source);
+    let raw = if let Value::List(list) = setting.value { source.raw(list).to_ascii_lowercase() } else { Vec::new() };
+    if name.as_deref() == Some(b"search_path") && memchr::memmem::find(&raw, b"pg_temp").is_some() {
+        // Whatever is created then is temporary.
+        deeds.push(nameless(What::Temporary));
+    }
     if setting.local {
         return deeds.push(Deed::Local);
     }
-    let name = canonical(setting.name, source);
     match name.as_deref() {
         Some(b"seed") => return deeds.push(nameless(What::Seed)),
         Some(name) if OF_TRANSACTION.contains(&name) => return,

@@ -147,19 +147,19 @@ impl Relay {
                 Owed::Close { how, .. } => Some(*how),
                 _ => None,
             }),
-            backend::COMMAND_COMPLETE if have.len() < header.total => more_of(header),
-            backend::COMMAND_COMPLETE => {
-                self.command_complete(server, &have[HEADER..], steps);
+            backend::COMMAND_COMPLETE | backend::READY | backend::PARAMETER_STATUS if have.len() < header.total => {
+                more_of(header)
+            }
+            backend::COMMAND_COMPLETE => self.command_complete(server, &have[HEADER..], steps),
+            backend::EMPTY_QUERY | backend::PORTAL_SUSPENDED => {
+                self.suspended(server, header.tag, steps);
                 executed(server.exchange, header.tag)
             }
-            backend::EMPTY_QUERY | backend::PORTAL_SUSPENDED => executed(exchange, header.tag),
             backend::COPY_IN | backend::COPY_BOTH => {
                 exchange.pipeline.copy_in_begins();
                 Ok(Take::Pass)
             }
-            backend::READY if have.len() < header.total => more_of(header),
             backend::READY => self.ready(server, have, steps, heard),
-            backend::PARAMETER_STATUS if have.len() < header.total => more_of(header),
             backend::PARAMETER_STATUS => self.parameter(server, &have[HEADER..]),
             backend::ERROR if have.len() < header.total.min(ERROR_READ_MAX) => Ok(Take::More),
             backend::ERROR => self.error(server, &have[HEADER..], steps, heard),
@@ -167,7 +167,12 @@ impl Relay {
         }
     }
 
-    fn command_complete(&mut self, server: &mut Attached<'_>, tag: &[u8], steps: &mut Steps) {
+    fn command_complete(
+        &mut self,
+        server: &mut Attached<'_>,
+        tag: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
         server.exchange.is_done(tag);
         match tag {
             b"BEGIN\0" | b"START TRANSACTION\0" => server.exchange.block_begins(),
@@ -186,6 +191,7 @@ impl Relay {
             b"SAVEPOINT\0" => server.exchange.savepoint = true,
             _ => {}
         }
+        executed(server.exchange, backend::COMMAND_COMPLETE)
     }
 
     /// All statements are gone; what was sent behind that finds none of them, and makes its own.

@@ -266,6 +266,7 @@ impl Relay {
                 }
             }
             frontend::FUNCTION_CALL => {
+                self.calls_function(server.exchange, have);
                 Ok(self.simple(server, Owed::Function, &Said::One(first_word(b"select")), steps))
             }
             frontend::PARSE => self.parse(server, header, have, steps),

@@ -60,7 +60,7 @@ impl Portals {
     pub fn bind(&mut self, portal: &[u8], does: Does) {
         if portal.is_empty() {
             // Should this Bind fail, and a savepoint save the transaction, there is the old one.
-            let replaces = self.executed || !(self.unnamed.effect.may_end() || self.unnamed.deeds.is_some());
+            let replaces = self.executed || !self.unnamed.effect.may_end();
             self.unnamed = if replaces { does } else { either(&self.unnamed, does) };
             self.executed = false;
             return;
@@ -101,8 +101,11 @@ impl Portals {
     }
 }
 
+/// Bound again, a portal has another effect, or the old one if that fails; what it does to the session it does only if
+/// it has not failed.
 fn either(one: &Does, other: Does) -> Does {
-    if *one == other { other } else { Does::anything() }
+    let effect = if one.effect == other.effect { other.effect } else { Effect::Any };
+    Does { effect, ..other }
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ impl Relay {
             exchange.session.assigning = Some(own.cloned().unwrap_or_default());
             exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(server.assigned.as_ref())));
         }
+        let together = together && may_follow_begin(&changes, &assignments);
         let swallow = |owed: Owed, exchange: &mut Exchange| exchange.pipeline.push(owed);
         let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
             steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
@@ -92,4 +93,10 @@ impl Relay {
         }
         together
     }
+}
+
+/// Whether these have an effect on a transaction that has begun.
+fn may_follow_begin(changes: &[Change], assignments: &[Assignment]) -> bool {
+    let at_begin = |name: &str| name.starts_with("default_transaction_") || name == "transaction_timeout";
+    !changes.iter().any(|change| at_begin(&change.name)) && !assignments.iter().any(|(name, _)| at_begin(name))
 }

@@ -47,9 +47,11 @@ impl Relay {
             Owed::Parse { how, what: Parses::AsSaid { takes_unnamed } } => {
                 // What was parsed last is what was parsed before it.
                 let exchange = &mut *server.exchange;
-                (exchange.unnamed_word, exchange.unnamed_does, exchange.parsed) =
-                    (None, Does::anything(), Does::anything());
-                let replaced = pass_unnamed_on(server.exchange, takes_unnamed);
+                exchange.parsed = Does::anything();
+                let replaced = pass_unnamed_on(exchange, takes_unnamed);
+                if !replaced {
+                    (exchange.unnamed_word, exchange.unnamed_does) = (None, Does::anything());
+                }
                 if how == How::Reply && !replaced {
                     // What there was before it, if anything, was not kept.
                     server.exchange.unnamed.forget();

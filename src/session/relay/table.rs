@@ -17,7 +17,16 @@ use crate::wire::params::ParamSet;
 const READ_BY: [&str; 5] = ["client_encoding", "DateStyle", "IntervalStyle", "standard_conforming_strings", "TimeZone"];
 
 /// The same of settings that nobody reports.
-const OWN_READ_BY: [&str; 5] = ["array_nulls", "backslash_quote", "lc_monetary", "transform_null_equals", "xmloption"];
+const OWN_READ_BY: [&str; 8] = [
+    "array_nulls",
+    "backslash_quote",
+    "bytea_output",
+    "extra_float_digits",
+    "lc_monetary",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+];
 
 /// By what a client's texts are read.
 #[derive(Debug, Clone, Copy)]

@@ -14,11 +14,15 @@ use super::table::Reading;
 use super::undo::Undo;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
 use crate::sql::{Dialect, Script, Source};
+use crate::wire::frame::HEADER;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::backend;
 
 /// A text of so many bytes is waited for; of a longer one it is unknown what its end does.
 pub(super) const READ_MAX: usize = 256 * 1024;
+
+/// lo_open and its like, as `pg_proc.dat` numbers them.
+const LARGE_OBJECTS: [u32; 14] = [715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171];
 
 /// What the statements of a text do, and how many of them have come to their end.
 #[derive(Debug)]
@@ -77,6 +81,14 @@ impl Relay {
         }
         let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
         if cut { Some(Arc::new(unclear_deeds())) } else { statement_deeds(text, self.dialect()) }
+    }
+
+    /// A FunctionCall: only those of large objects are known to leave nothing behind.
+    pub(super) fn calls_function(&self, exchange: &mut Exchange, frame: &[u8]) {
+        let oid = frame.get(HEADER..HEADER + 4).and_then(|oid| oid.try_into().ok()).map(u32::from_be_bytes);
+        if self.tracks && !oid.is_some_and(|oid| LARGE_OBJECTS.contains(&oid)) {
+            doubts(exchange, Doubt::Code);
+        }
     }
 
     /// The statement with this definition, shared with whoever else has it.
@@ -140,6 +152,17 @@ impl Relay {
             b"ROLLBACK\0" if !partly => session.rolls_back(),
             _ => {}
         });
+    }
+
+    /// A portal has given some of its rows: what it does it has done by then.
+    pub(super) fn suspended(&mut self, server: &mut Attached<'_>, tag: u8, steps: &mut Steps) {
+        if tag == backend::PORTAL_SUSPENDED
+            && let Some(Owed::Execute { deeds: Some(deeds), .. }) = server.exchange.pipeline.front()
+            && self.tracks
+        {
+            let deeds = Arc::clone(deeds);
+            self.does(server, &deeds, steps);
+        }
     }
 
     /// The client's session, and the one of its server: the same happens to both.

@@ -62,6 +62,9 @@ fn anywhere(word: &[u8]) -> bool {
             | b"temporary"
             | b"hold"
             | b"call"
+            | b"commit"
+            | b"rollback"
+            | b"pg_settings"
     ) || word.starts_with(b"pg_temp")
         || call::matters(word)
 }

@@ -10,7 +10,8 @@ pub fn may_do(text: &[u8]) -> bool {
     let comments =
         memchr::memchr2_iter(b'-', b'/', text).any(|at| matches!(&text[at..], [b'-', b'-', ..] | [b'/', b'*', ..]));
     let several = memchr::memchr(b';', text).is_some_and(|at| at + 1 < text.len());
-    comments || several || (query && may_make_temporary(&text[word..])) || may_call(text)
+    let settings = !query && may_name_settings(text);
+    comments || several || settings || (query && may_make_temporary(&text[word..])) || may_call(text)
 }
 
 /// Where the first word ends, and whether it begins a query; `None`: what it begins is to be read.
@@ -32,6 +33,12 @@ fn first_word(text: &[u8]) -> Option<(usize, bool)> {
 fn may_make_temporary(text: &[u8]) -> bool {
     memchr::memchr2_iter(b'm', b'M', text)
         .any(|at| at >= 2 && text.get(at - 2..at + 2).is_some_and(|part| part.eq_ignore_ascii_case(b"temp")))
+}
+
+/// `_settings` of pg_settings, which can be written.
+fn may_name_settings(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'_', text)
+        .any(|at| text.get(at + 1..at + 9).is_some_and(|part| part.eq_ignore_ascii_case(b"settings")))
 }
 
 /// A name that matters, with a bracket behind it.

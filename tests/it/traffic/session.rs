@@ -258,3 +258,55 @@ fn as_in_pgbouncer_state_stays_behind() {
     assert_eq!(setting(&mut two, "app.tenant"), "x");
     assert_eq!(rows(&mut two, "SELECT count(*) FROM t").concat(), ["0"]);
 }
+
+#[test]
+fn what_was_missed_once() {
+    let (database, pooler) = one_server("session_missed");
+    database.sql("CREATE TABLE written (n int); GRANT ALL ON written TO app");
+    let limited = |sql: &str| [parse("", sql), bind("", "", &[]), execute("", 1), sync()].concat();
+    let plain = |sql: &str| [extended(sql), sync()].concat();
+    // Read-only is whoever has said so, and nobody else.
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut one, &query("SET default_transaction_read_only = on"));
+    let added = asks(&mut two, &query("INSERT INTO written VALUES (1)"));
+    assert!(added.ends_with("CZ"), "{added}");
+    let refused = "[25006 cannot execute INSERT in a read-only transaction]Z";
+    let answer = asks(&mut one, &query("INSERT INTO written VALUES (1)"));
+    assert!(answer.ends_with(refused), "{answer}");
+    asks(&mut two, &query("SELECT 1"));
+    assert!(asks(&mut one, &plain("INSERT INTO written VALUES (1)")).contains(refused));
+    // What only gives some of its rows has run.
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut one, &limited("SELECT set_config('app.tenant', 'seven', false)"));
+    assert_eq!([setting(&mut two, "app.tenant"), setting(&mut one, "app.tenant")], ["-", "seven"]);
+    // An error before a Sync is nothing to what comes behind.
+    let batches = [plain("SELECT 1/0"), plain("SET app.tenant = 'eight'")].concat();
+    one.send(&batches);
+    (0..2).for_each(|_| drop(one.until(b'Z')));
+    assert_eq!([setting(&mut two, "app.tenant"), setting(&mut one, "app.tenant")], ["-", "eight"]);
+    // A portal of the same name, in the next transaction of a batch.
+    let bound = |sql: &str| [parse("", sql), bind("c", "", &[]), execute("c", 0)].concat();
+    let batch = [bound("SET app.tenant = 'nine'"), extended("COMMIT"), bound("SET app.tenant = 'ten'"), sync()];
+    asks(&mut one, &batch.concat());
+    assert_eq!([setting(&mut two, "app.tenant"), setting(&mut one, "app.tenant")], ["-", "ten"]);
+    // Ways around the words.
+    let fresh = rows(&mut two, FRESH);
+    for bytes in [
+        query("UPDATE pg_settings SET setting = '9MB' WHERE name = 'work_mem'"),
+        query("DO $$BEGIN UPDATE pg_settings SET setting = '9MB' WHERE name = 'work_mem'; END$$"),
+        plain("SET search_path = pg_temp; CREATE TABLE zz (n int)"),
+        [query("SET search_path = pg_temp"), query("CREATE TABLE zz (n int)")].concat(),
+        [extended("SET work_mem = '9MB'"), extended("DO $$BEGIN COMMIT; END$$"), extended("SELECT 1/0"), sync()]
+            .concat(),
+        crate::support::raw::message(b'F', b"\0\0\x0b\x40\0\0\0\x01\0\0\0\x08\0\0\0\0\0\0\0\x07\0\x01"),
+    ] {
+        let mut client = app(&pooler);
+        client.send(&bytes);
+        client.until(b'Z');
+        if bytes.ends_with(b"CREATE TABLE zz (n int)\0") && bytes.starts_with(b"Q") {
+            client.until(b'Z');
+        }
+        client.cut();
+        assert_eq!(rows(&mut two, FRESH), fresh, "{}", String::from_utf8_lossy(&bytes));
+    }
+}
