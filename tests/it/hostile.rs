@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::pooler::Pooler;
+use crate::support::random::Random;
 use crate::support::raw::{Message, Raw, V3_0, message, query, startup};
 use crate::support::{Database, PoolerConfig, wait_until};
 
@@ -178,22 +179,6 @@ fn a_startup_packet_byte_by_byte_does_not_outlive_the_login_timeout() {
     assert_eq!(ended, ["08P01 client_login_timeout"]);
 }
 
-/// A random sequence that needs no crate: the same seed, the same bytes.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("small")
-    }
-}
-
 /// Some messages of a dialogue that makes sense, with a few bytes changed, cut out, put in or repeated.
 fn garbage(random: &mut Random) -> Vec<u8> {
     let pieces: [Vec<u8>; 14] = [
@@ -271,7 +256,7 @@ impl Drop for Leaves<'_> {
 
 /// Connections full of garbage, at least so many, and for as long as `wanted`.
 fn pour(pooler: &Pooler, seed: u64, wanted: impl Fn() -> bool) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = Random::new(seed);
     let mut poured = 0;
     while poured < 300 || wanted() {
         poured += 1;

@@ -6,6 +6,7 @@ pub(crate) mod peers;
 pub(crate) mod pki;
 pub(crate) mod pooler;
 pub(crate) mod programs;
+pub(crate) mod random;
 pub(crate) mod raw;
 pub(crate) mod wait;
 

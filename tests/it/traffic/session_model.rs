@@ -3,28 +3,8 @@
 
 use super::{app, shown, trusting, values};
 use crate::support::Database;
+use crate::support::random::Random;
 use crate::support::raw::{Message, Raw, extended, query, sync};
-
-/// A small generator: the same seed makes the same run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
-        let at = self.next() % all.len() as u64;
-        all[usize::try_from(at).expect("small")]
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
-}
 
 const SETTINGS: [&str; 16] = [
     "SET work_mem = '5MB'",
@@ -98,7 +78,7 @@ const PROBE: &str = "SELECT current_setting('work_mem'), nullif(current_setting(
     (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r')";
 
 fn statement(random: &mut Random) -> &'static str {
-    match random.next() % 10 {
+    match random.below(10) {
         0..4 => random.of(&SETTINGS),
         4..7 => random.of(&TRANSACTIONS),
         _ => random.of(&THINGS),
@@ -131,7 +111,7 @@ fn answer(client: &mut Raw, bytes: &[u8]) -> String {
 }
 
 fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str) {
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut random = Random::new(seed);
     let name = &database.name;
     let mut pairs: Vec<_> = (0..2)
         .map(|_| (Raw::trusted(pooler_port, "app", "app"), Raw::trusted(database.port(), "by_trust", name)))
