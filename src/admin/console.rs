@@ -1,8 +1,8 @@
 //! Serves one client of the console: reads requests, runs commands, writes answers. The session has done the login
 //! up to AuthenticationOk.
 //!
-//! Nothing here has a deadline but a SHUTDOWN's answer: a console may idle for ever, as operators leave psql open, and a PAUSE takes as
-//! long as the transactions before it.
+//! Nothing here has a deadline but a SHUTDOWN's answer: a console may idle for ever, as operators leave psql open, and a
+//! PAUSE takes as long as the transactions before it.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -231,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     /// Writes what is due, and then ends the process if that was ordered; an operator who doesn't read is not waited for.
     async fn send_and_obey(&mut self) -> io::Result<()> {
         let Some(ending) = self.ending.take() else { return self.send().await };
-        let mut sending = std::pin::pin!(self.send());
+        let mut sending = pin!(self.send());
         let at_once = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
         let sent = match at_once {
             Poll::Ready(sent) => sent,

@@ -36,19 +36,6 @@ macro_rules! columns {
 use columns;
 
 columns! {
-    /// Columns of SHOW CLIENTS and SHOW SERVERS.
-    SOCKETS = [
-        Text: "type" "user" "database" "replication" "state" "addr";
-        Int4: "port";
-        Text: "local_addr";
-        Int4: "local_port";
-        Text: "connect_time" "request_time";
-        Int4: "wait" "wait_us" "close_needed";
-        Text: "ptr" "link";
-        Int4: "remote_pid";
-        Text: "tls" "application_name";
-        Int4: "prepared_statements" "id";
-    ];
     /// Columns of SHOW CLIENTS: those of PgBouncer, and why a client keeps its server.
     CLIENTS = [
         Text: "type" "user" "database" "replication" "state" "addr";
@@ -104,11 +91,17 @@ columns! {
     ];
 }
 
+/// Columns of SHOW SERVERS: those of SHOW CLIENTS that PgBouncer has, too.
+pub const SERVERS: &[Column] = match CLIENTS.split_last() {
+    Some((_pins, columns)) => columns,
+    None => &[],
+};
+
 /// Columns of the answer; HELP has none.
 pub fn columns_of(what: Show) -> Option<&'static [Column]> {
     Some(match what {
         Show::Clients => CLIENTS,
-        Show::Servers => SOCKETS,
+        Show::Servers => SERVERS,
         Show::Config => CONFIG,
         Show::Databases => DATABASES,
         Show::Help => return None,
@@ -174,7 +167,7 @@ fn client_state(state: ClientState) -> &'static str {
 /// SHOW SERVERS, by pool and then by id.
 pub fn servers(mut servers: Vec<ServerRow>) -> Table {
     servers.sort_by(|a, b| (&a.key, a.id).cmp(&(&b.key, b.id)));
-    Table { columns: SOCKETS, rows: servers.into_iter().map(server_row).collect() }
+    Table { columns: SERVERS, rows: servers.into_iter().map(server_row).collect() }
 }
 
 fn server_row(row: ServerRow) -> Vec<Cell> {

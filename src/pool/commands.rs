@@ -85,8 +85,7 @@ impl Pools {
             if book.pooler_paused.is_some() {
                 return Err(CommandError::AlreadyPaused);
             }
-            book.pauses += 1;
-            let number = book.pauses;
+            let number = book.next_pause();
             Ok(match database {
                 None => (HoldReason::PoolerPaused, *book.pooler_paused.insert(number)),
                 Some(name) => {
@@ -168,8 +167,7 @@ impl Pools {
             if book.pooler_paused.is_some() {
                 return Err(CommandError::AlreadyPaused);
             }
-            book.pauses += 1;
-            let number = book.pauses;
+            let number = book.next_pause();
             for name in book.named(database) {
                 book.databases.entry(name).or_default().paused.get_or_insert(number);
             }
@@ -299,6 +297,11 @@ impl Registry {
 }
 
 impl Book {
+    fn next_pause(&mut self) -> u64 {
+        self.pauses += 1;
+        self.pauses
+    }
+
     /// Databases that are paused by themselves, in the order of their names.
     fn paused_by_name(&self) -> Vec<Arc<str>> {
         let paused = self.databases.iter().filter(|(_, orders)| orders.paused.is_some());

@@ -51,8 +51,7 @@ impl Lease {
     /// server is closed. With an empty reset query it is as `release`.
     pub fn release_after_reset(self, now: Instant, tally: &mut Tally) {
         let settings = self.pool.settings();
-        // A server that will be closed anyway needs no reset.
-        if settings.server_reset_query.is_empty() || self.close_needed() {
+        if settings.server_reset_query.is_empty() {
             return self.release(now, tally);
         }
         let mut query = settings.server_reset_query.clone();
@@ -66,6 +65,7 @@ impl Lease {
     /// Gives the server back after this query, which the client does not wait for; it leaves it with its own defaults, if
     /// it `resets`. If that fails, the server is closed.
     pub fn release_after(self, query: String, resets: bool, now: Instant, tally: &mut Tally) {
+        // A server that will be closed anyway needs no reset.
         if self.close_needed() {
             return self.release(now, tally);
         }
@@ -119,7 +119,9 @@ impl Lease {
 async fn reset(mut lease: Lease, query: &str, resets: bool, limit: Option<std::time::Duration>) {
     match simple::run(&mut lease, query, limit).await {
         Ok(()) => {
-            lease.assigned = lease.assigned.take().filter(|_| !resets);
+            if resets {
+                lease.assigned = None;
+            }
             lease.release(super::now(), &mut Tally::default());
         }
         Err(error) => lease.discard_failed(CloseReason::ResetFailed, &error),

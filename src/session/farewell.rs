@@ -15,15 +15,12 @@ use super::cancel::Canceller;
 use super::registry::{Order, Shared};
 use super::relay::active::Active;
 use super::relay::leave::toward_rest;
-use super::relay::pump::give_back_undone;
-use super::relay::undo::Undo;
+use super::relay::pump::{self, TURNS};
 use super::relay::{Relay, Steps};
 use crate::pool::CloseReason;
 
 /// One read takes at most this much, in bytes.
 const READ: usize = 64 * 1024;
-/// So often a server is heard before others have their turn.
-const TURNS: u32 = 32;
 /// A cancel that came before the server had begun with the query has no effect, so another follows after this long, and
 /// others at twice the distance each time. Once something has ended, what is next in a pipeline has its turn as soon.
 const CANCEL_AGAIN: Duration = Duration::from_millis(50);
@@ -69,13 +66,9 @@ pub async fn give_back(
     let Active { lease, mut work } = farewell.active;
     let undo = farewell.relay.undo(&mut work.exchange);
     work.xact_ends(shared.micros(now));
-    match (rested, work.cancels.take()) {
-        (Err(_), _) => lease.discard(CloseReason::ClientGone, &mut work.tally),
-        (Ok(()), Some(_)) if undo != Undo::Nothing => lease.discard(CloseReason::ClientGone, &mut work.tally),
-        (Ok(()), Some(cancels)) => lease.quarantine(cancels.landed(), leaving.reset, now, &mut work.tally),
-        (Ok(()), None) if undo != Undo::Nothing => give_back_undone(lease, undo, now, &mut work.tally),
-        (Ok(()), None) if leaving.reset => lease.release_after_reset(now, &mut work.tally),
-        (Ok(()), None) => lease.release(now, &mut work.tally),
+    match rested {
+        Ok(()) => pump::give_back(lease, &mut work, undo, leaving.reset, now, CloseReason::ClientGone),
+        Err(_) => lease.discard(CloseReason::ClientGone, &mut work.tally),
     }
 }
 

@@ -369,7 +369,7 @@ impl Client<'_> {
         relay.single_statements = mode == PoolMode::Statement;
         if config.pooler.session_state == SessionState::Track {
             relay.tracks = mode != PoolMode::Session;
-            relay.base = self.wishes.base();
+            relay.base = self.wishes.base().cloned();
             relay.own = self.wishes.own().map(|own| Box::new(Own::new(own.clone())));
         }
         let held = std::mem::take(&mut incoming.held);

@@ -1,10 +1,13 @@
 //! Settings at login: what the client asks for in its startup packet, and what it is told that it has.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 
 use super::context::Context;
 use super::handshake::Refused;
 use crate::config::model::{Config, SessionState};
+use crate::config::settings::texts::is_setting_name;
 use crate::net::address::Address;
 use crate::telemetry::labels::LoginRefusal;
 use crate::wire::error::{ClientError, ErrorReply, SqlState};
@@ -16,7 +19,7 @@ use crate::wire::startup::{self, Startup};
 #[derive(Debug, Default)]
 pub struct Wishes {
     /// Those that servers report.
-    reported: Vec<(String, String)>,
+    reported: ParamSet,
     /// The others.
     own: ParamSet,
 }
@@ -58,12 +61,12 @@ impl Wishes {
     fn take(&mut self, name: &str, value: &str, config: &Config, wanted: bool) -> bool {
         let tracked = Context::tracked(config).find(|tracked| tracked.eq_ignore_ascii_case(name));
         if let Some(tracked) = tracked {
-            self.reported.push((tracked.to_owned(), value.to_owned()));
+            self.reported.set(tracked, value.as_bytes());
         }
         if tracked.is_some() || is_ignored(name, config) {
             return true;
         }
-        let tracks = config.pooler.session_state == SessionState::Track && wanted && is_name(name);
+        let tracks = config.pooler.session_state == SessionState::Track && wanted && is_setting_name(name);
         if tracks {
             self.own.set(&name.to_ascii_lowercase(), value.as_bytes());
         }
@@ -72,11 +75,11 @@ impl Wishes {
 
     /// What the client calls itself, as others are to see it.
     pub fn application_name(&self, config: &Config, peer: &Address) -> Option<String> {
-        let name = self.get("application_name");
+        let name = self.reported.get("application_name").map(String::from_utf8_lossy);
         if config.pooler.application_name_add_host {
-            return Some(format!("{} - {peer}", name.unwrap_or("app")));
+            return Some(format!("{} - {peer}", name.as_deref().unwrap_or("app")));
         }
-        name.map(str::to_owned)
+        name.map(Cow::into_owned)
     }
 
     /// The settings that no server reports.
@@ -85,27 +88,9 @@ impl Wishes {
     }
 
     /// Those that servers report, as the client asked for them.
-    pub fn base(&self) -> Option<ParamSet> {
-        let mut base = ParamSet::default();
-        for (name, value) in &self.reported {
-            base.set(name, value.as_bytes());
-        }
-        (!base.is_empty()).then_some(base)
+    pub fn base(&self) -> Option<&ParamSet> {
+        Some(&self.reported).filter(|reported| !reported.is_empty())
     }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.reported
-            .iter()
-            .rev()
-            .find(|(wished, _)| wished.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-    }
-}
-
-/// Whether a setting may have this name.
-fn is_name(name: &str) -> bool {
-    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-    name.split('.').all(|name| !name.is_empty() && name.chars().all(part))
 }
 
 fn is_ignored(name: &str, config: &Config) -> bool {
@@ -132,7 +117,7 @@ fn replication() -> Refused {
 pub fn parameters(reported: &ParamSet, wishes: &Wishes, config: &Config, peer: &Address) -> (ParamSet, ParamSet) {
     let mut told = ParamSet::default();
     for (name, value) in reported.iter() {
-        told.set(name, wishes.get(name).map_or(value, str::as_bytes));
+        told.set(name, wishes.reported.get(name).unwrap_or(value));
     }
     if config.pooler.application_name_add_host
         && let Some(name) = wishes.application_name(config, peer)

@@ -100,13 +100,6 @@ pub fn of(statement: &Statement, source: Source<'_>) -> Deeds {
         return deeds;
     }
     of_kind(&statement.kind, source, &mut deeds);
-    if statement.effects.has(Effects::TEMPORARY)
-        && matches!(statement.kind, Kind::Create(_))
-        && !matches!(statement.kind, Kind::Create(Create { temp: Temp::Transaction, .. }))
-        && deeds.is_empty()
-    {
-        deeds.push(nameless(What::Temporary));
-    }
     let names_settings = |span: &Span| source.last_part(*span).as_deref() == Some(b"pg_settings");
     if matches!(statement.kind, Kind::Update) && statement.names.iter().any(names_settings) {
         // Its rule calls set_config().
@@ -181,8 +174,10 @@ fn canonical(setting: SettingName, source: Source<'_>) -> Option<Name> {
 
 fn set(setting: Setting, source: Source<'_>, deeds: &mut Deeds) {
     let name = canonical(setting.name, source);
-    let raw = if let Value::List(list) = setting.value { source.raw(list).to_ascii_lowercase() } else { Vec::new() };
-    if name.as_deref() == Some(b"search_path") && memchr::memmem::find(&raw, b"pg_temp").is_some() {
+    if name.as_deref() == Some(b"search_path")
+        && let Value::List(list) = setting.value
+        && memchr::memmem::find(&source.raw(list).to_ascii_lowercase(), b"pg_temp").is_some()
+    {
         // Whatever is created then is temporary.
         deeds.push(nameless(What::Temporary));
     }

@@ -44,7 +44,7 @@ fn at(seconds: u64) -> SystemTime {
 fn columns_are_pgbouncers_by_name_type_and_order() {
     let shown = [
         ("CLIENTS", CLIENTS),
-        ("SERVERS", SOCKETS),
+        ("SERVERS", SERVERS),
         ("POOLS", POOLS),
         ("DATABASES", DATABASES),
         ("USERS", USERS),

@@ -152,7 +152,7 @@ impl Kind for Names {
 }
 
 /// Whether a setting of PostgreSQL may have this name.
-fn is_setting_name(name: &str) -> bool {
+pub fn is_setting_name(name: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
     name.split('.').all(|part_of| !part_of.is_empty() && part_of.chars().all(part))
 }

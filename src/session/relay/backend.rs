@@ -106,7 +106,7 @@ impl Relay {
         steps: &mut Steps,
         heard: &mut Heard,
     ) -> Result<Take, FrameError> {
-        if server.exchange.session.inquiring
+        if server.exchange.pipeline.inquires()
             && let Some(take) = self.hear_inquiry(server, header, have)?
         {
             return Ok(take);

@@ -133,7 +133,7 @@ fn word(text: &[u8], at: usize) -> (&'static [u8], usize) {
 const WORDS: [&[u8]; 10] =
     [b"commit", b"end", b"rollback", b"abort", b"work", b"transaction", b"and", b"no", b"chain", b"to"];
 
-fn until_nul(text: &[u8]) -> &[u8] {
+pub(super) fn until_nul(text: &[u8]) -> &[u8] {
     &text[..memchr::memchr(0, text).unwrap_or(text.len())]
 }
 

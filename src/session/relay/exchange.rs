@@ -107,16 +107,13 @@ pub struct Course {
     pub(super) assigning: Option<ParamSet>,
     /// What the server's session has become since the client has it.
     pub(super) there: Option<Box<Own>>,
-    /// The server has reset what it reports, and what the client had asked for at its login.
-    pub(super) again: bool,
-    /// Reported settings of these: what the server says of them until it is ready is nothing to the client.
+    /// Reported settings that the server has reset, and that the client had asked for at its login: what the server says
+    /// of them until it is ready is nothing to the client.
     pub(super) restored: SmallVec<[Box<str>; 1]>,
     /// Of these something may be gone that ties the client to the server.
     pub(super) may_be_gone: SmallVec<[What; 1]>,
     /// The server is asked for these, the last one first, and its answers go nowhere.
     pub(super) asking: SmallVec<[What; 2]>,
-    /// A question of ours is under way.
-    pub(super) inquiring: bool,
     /// Why nobody knows what the server was left with.
     pub doubts: SmallVec<[Doubt; 1]>,
 }
@@ -125,9 +122,8 @@ impl Course {
     /// For the next client.
     fn reset(&mut self) {
         // Whatever is added must be named here.
-        let Self { assigning, there, again, restored, may_be_gone, asking, inquiring, doubts } = self;
+        let Self { assigning, there, restored, may_be_gone, asking, doubts } = self;
         (*assigning, *there) = (None, None);
-        (*again, *inquiring) = (false, false);
         restored.clear();
         may_be_gone.clear();
         asking.clear();

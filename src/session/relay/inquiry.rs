@@ -48,7 +48,6 @@ impl Relay {
         steps.to_server.own(|out| put_frame(out, frontend::QUERY, &[text.as_bytes(), b"\0"]));
         exchange.pipeline.push(Owed::Inquiry);
         exchange.session.asking = asked.iter().rev().map(|(what, _)| *what).collect();
-        exchange.session.inquiring = true;
     }
 
     /// The server's answer to a question of ours goes nowhere. `None`: it is no part of the answer.
@@ -83,7 +82,6 @@ impl Relay {
 
 fn answered(exchange: &mut Exchange) {
     exchange.pipeline.pop();
-    exchange.session.inquiring = false;
     exchange.session.asking.clear();
     exchange.rolled_back = false;
 }

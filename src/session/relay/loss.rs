@@ -6,10 +6,8 @@ use super::ending::Ending;
 use super::exchange::{AfterRun, Block, Exchange, Gate};
 use super::machine::{Attached, Relay, put_complete, put_ready};
 use super::pipeline::{How, Owed, Status};
-use super::prepared::put_frame;
 use super::steps::Steps;
 use crate::wire::error::{ErrorReply, SqlState};
-use crate::wire::tag::backend;
 
 /// Where a client stands that goes on without the server that it has lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +74,7 @@ impl Relay {
     pub fn lose(&mut self, server: &mut Attached<'_>, why: &str, steps: &mut Steps) -> Option<Aftermath> {
         let exchange = &mut *server.exchange;
         let half = exchange.run.left > 0 && exchange.run.forward;
-        let tied = self.own.as_ref().is_some_and(|own| own.is_tied());
-        if !self.own_names || half || tied || exchange.pipeline.in_doubt() {
+        if !self.own_names || half || self.is_tied() || exchange.pipeline.in_doubt() {
             return None;
         }
         if let Some(own) = &mut self.own {
@@ -128,11 +125,7 @@ impl Relay {
     /// What the lost transaction has set is not set any more.
     fn put_settings_back(&mut self, exchange: &mut Exchange, steps: &mut Steps) {
         for (name, value) in exchange.before.drain(..) {
-            if self.params.set(&name, &value) {
-                self.params_changed = true;
-                let parts: [&[u8]; 4] = [name.as_bytes(), b"\0", &value, b"\0"];
-                steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
-            }
+            self.tell(&name, &value, steps);
         }
     }
 }

@@ -331,7 +331,7 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
     use frontend::{COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH, SYNC, TERMINATE};
     match exchange.gate {
         _ if tag == TERMINATE => None,
-        _ if exchange.session.inquiring => Some(Waits::Hold),
+        _ if exchange.pipeline.inquires() => Some(Waits::Hold),
         Gate::Settling | Gate::SettlingFailed { .. } | Gate::Failing => Some(Waits::Hold),
         // What is left of the COPY means nothing to the server any more.
         Gate::Doubting { .. } => match tag {

@@ -211,7 +211,7 @@ impl Own {
 }
 
 /// What PostgreSQL keeps although the transaction that made it is rolled back.
-fn outlasts_rollback(what: What) -> bool {
+pub(super) fn outlasts_rollback(what: What) -> bool {
     match what {
         What::Statement | What::Lock | What::Library | What::Seed | What::Connection => true,
         What::Temporary | What::Cursor | What::Channel => false,

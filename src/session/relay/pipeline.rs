@@ -335,6 +335,12 @@ impl Pipeline {
         self.queue.front()
     }
 
+    /// Whether a question of ours is under way.
+    #[inline]
+    pub(super) fn inquires(&self) -> bool {
+        matches!(self.queue.front(), Some(Owed::Inquiry))
+    }
+
     /// The same, to be changed in what is not counted.
     #[inline]
     pub(super) fn front_mut(&mut self) -> Option<&mut Owed> {

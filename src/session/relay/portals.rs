@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::tracking::unclear_deeds;
 use super::words::Effect;
-use crate::sql::deeds::{Deed, Deeds, Doubt};
+use crate::sql::deeds::{Deed, Deeds};
 
 /// What a statement may do: to what is sent behind it, and to the session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,9 +26,7 @@ impl Does {
 
     /// It may be anything.
     pub fn anything() -> Self {
-        let mut deeds = Deeds::new();
-        deeds.push(Deed::Unclear(Doubt::Text));
-        Self { effect: Effect::Any, deeds: Some(Arc::new(deeds)) }
+        Self { effect: Effect::Any, deeds: Some(Arc::new(unclear_deeds())) }
     }
 
     /// What it does to the session, if anything.

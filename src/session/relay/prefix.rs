@@ -5,9 +5,10 @@ use super::machine::{Attached, Relay};
 use super::own::Own;
 use super::pipeline::{Effect, How, Owed, Parses, Status};
 use super::prepared::put_frame;
-use super::settings::{Assignment, Change, Changes, assignments, differences, write_assignment, write_set};
+use super::settings::{Assignment, Change, assignments, differences, write_assignment, write_set};
 use super::steps::Steps;
 use super::tracking::same;
+use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
 
 /// Name of the statement that sets a setting, where the unnamed one is not ours to take.
@@ -20,6 +21,13 @@ enum Prefix<'a> {
 }
 
 impl Relay {
+    /// Whether the server may lack settings of the client's.
+    #[inline]
+    pub(super) fn may_lack(&self, server: &Attached<'_>) -> bool {
+        let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
+        !(matched && same(self.own_settings(), there(server)))
+    }
+
     /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once;
     /// `together` says that it may be in one transaction with them, and that nothing can end that before all of it is
     /// answered. Within a transaction block they are a part of that.
@@ -36,14 +44,12 @@ impl Relay {
             Status::Failed => return true,
         };
         exchange.begun = true;
-        let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
-        let own = self.own_settings();
-        let there = exchange.session.there.as_deref().map_or(server.assigned.as_ref(), |there| Some(there.settings()));
-        if matched && same(own, there) {
+        if !self.may_lack(server) {
             return true;
         }
-        let changes = if matched { Changes::new() } else { differences(&self.params, server.params) };
-        let assignments = assignments(own, there);
+        let (changes, own) = (differences(&self.params, server.params), self.own_settings());
+        let assignments = assignments(own, there(server));
+        let exchange = &mut *server.exchange;
         if changes.is_empty() && assignments.is_empty() {
             *server.matched = Some(self.params.clone());
             if exchange.session.there.is_none() {
@@ -93,6 +99,13 @@ impl Relay {
         }
         together
     }
+}
+
+/// The settings that a server has and does not report.
+#[inline]
+fn there<'a>(server: &'a Attached<'_>) -> Option<&'a ParamSet> {
+    let there = server.exchange.session.there.as_deref();
+    there.map_or(server.assigned.as_ref(), |there| Some(there.settings()))
 }
 
 /// Whether these have an effect on a transaction that has begun.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use hashbrown::HashMap;
 
-use super::ending::{Exit, exit};
+use super::ending::{Exit, exit, until_nul};
 use super::portals::Does;
 use super::requests::does_not_exist;
 use super::table::Place;
@@ -37,7 +37,7 @@ pub struct Statement {
 
 impl Statement {
     pub(super) fn new(id: StatementId, place: Place, dialect: Dialect) -> Self {
-        let text = place.definition().split(|&byte| byte == 0).next().unwrap_or_default();
+        let text = until_nul(place.definition());
         let word = first_word(text);
         let does = Does { effect: word.effect(text, false), deeds: statement_deeds(text, dialect) };
         Self { id, name: server_name(id), word, does, place }
@@ -89,13 +89,6 @@ const SERVER_NAME: &[u8] = b"PGLIFEGUARD_";
 /// The name that a statement has on every server.
 pub fn server_name(id: StatementId) -> Box<[u8]> {
     [SERVER_NAME, id.0.to_string().as_bytes()].concat().into_boxed_slice()
-}
-
-/// Appends a name as SQL has it, in quotes.
-pub(super) fn push_name(name: &[u8], out: &mut String) {
-    out.push('"');
-    out.push_str(&String::from_utf8_lossy(name).replace('"', "\"\""));
-    out.push('"');
 }
 
 /// The statement of ours whose name stands in this text, a server's error in whatever language.

@@ -32,7 +32,7 @@ mod pins;
 mod watch;
 
 pub use end::End;
-pub use pins::give_back_undone;
+pub use pins::give_back;
 use watch::Watch;
 
 /// One read takes at most this much, in bytes. Large results are a matter of this size.
@@ -42,7 +42,7 @@ const READ_AHEAD: usize = 64 * 1024;
 /// A client that does not read its replies is not read either, beyond so many bytes of them.
 const UNREAD_MAX: usize = 64 * 1024;
 /// So often a session goes on while there is something to read; then others have their turn.
-const TURNS: u32 = 32;
+pub const TURNS: u32 = 32;
 /// Boxes that a worker keeps for the next clients.
 const KEPT: usize = 64;
 

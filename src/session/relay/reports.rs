@@ -3,9 +3,9 @@
 use super::backend::Take;
 use super::machine::{Attached, Relay};
 use super::pipeline::Status;
-use super::prepared::put_frame;
 use super::steps::Steps;
 use crate::wire::frame::{self, FrameError};
+use crate::wire::message::backend::parameter_status;
 use crate::wire::tag::backend;
 
 impl Relay {
@@ -65,11 +65,8 @@ impl Relay {
                 continue;
             }
             let value = if undone { &change.wanted } else { &change.before };
-            if self.params.set(&change.name, value) {
-                self.params_changed = true;
+            if self.tell(&change.name, value, steps) {
                 *server.matched = None;
-                let parts: [&[u8]; 4] = [change.name.as_bytes(), b"\0", value, b"\0"];
-                steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
             }
         }
         if status == Status::InTransaction {
@@ -81,6 +78,16 @@ impl Relay {
                 exchange.begun = false;
             }
         }
+    }
+
+    /// The client has this setting from now on, and reads so. Returns whether that is news.
+    pub(super) fn tell(&mut self, name: &str, value: &[u8], steps: &mut Steps) -> bool {
+        let news = self.params.set(name, value);
+        if news {
+            self.params_changed = true;
+            steps.to_client.own(|out| parameter_status(out, name, value));
+        }
+        news
     }
 
     /// Notes what the server reports. The client reads of it what it did not know,

@@ -46,14 +46,14 @@ impl Relay {
         if named {
             return self.parse_named(server, name, definition(&have[front..])?, steps);
         }
-        let whole = (have.len() == header.total).then_some(word);
+        let cut = have.len() < header.total;
+        let whole = (!cut).then_some(word);
         server.exchange.asks(|in_block| whole.is_some_and(|word| word.allows_cancel(in_block)));
         if !self.begin(server, server.exchange.vetted, steps) {
             return Ok(HOLD);
         }
-        let deeds = self.reads_statement(&have[front..], have.len() < header.total);
+        let deeds = self.reads_statement(&have[front..], cut);
         let exchange = &mut *server.exchange;
-        let cut = have.len() < header.total;
         exchange.parsed = Does { effect: word.effect(&have[front..], cut), deeds };
         if name.is_empty() {
             (exchange.unnamed_word, exchange.unnamed_does) = (whole, exchange.parsed.clone());
@@ -64,7 +64,7 @@ impl Relay {
         exchange.counts.server_parses += 1;
         let takes_unnamed = self.own_names && !std::mem::replace(&mut exchange.has_unnamed, true);
         if self.own_names {
-            exchange.unnamed.made((have.len() == header.total).then_some(&have[front..]));
+            exchange.unnamed.made((!cut).then_some(&have[front..]));
             self.unnamed.forget();
         }
         exchange.pipeline.push(Owed::Parse { how: How::Reply, what: Parses::AsSaid { takes_unnamed } });
@@ -320,9 +320,8 @@ impl Relay {
 fn bound(does: Does, header: Header, have: &[u8]) -> Does {
     let Some(deeds) = does.deeds.as_ref().filter(|deeds| depends_on_values(deeds)) else { return does };
     let whole = (have.len() == header.total).then_some(have);
-    let deeds =
-        whole.and_then(frame::bind_values).map_or_else(|| resolved(deeds, &[]), |values| resolved(deeds, &values));
-    Does { deeds: Some(Arc::new(deeds)), ..does }
+    let values = whole.and_then(frame::bind_values).unwrap_or_default();
+    Does { deeds: Some(Arc::new(resolved(deeds, &values))), ..does }
 }
 
 /// Has the server prepare a statement, and drop others if it has too many.

@@ -41,35 +41,24 @@ pub type Assignment = (Box<str>, Option<Box<[u8]>>);
 /// What turns a server that has these of them into one that has the others. Nobody may set everything: what another
 /// client became is undone before, what this one became comes last.
 pub fn assignments(client: Option<&ParamSet>, server: Option<&ParamSet>) -> SmallVec<[Assignment; 2]> {
-    let mut all = SmallVec::new();
     let get = |set: Option<&ParamSet>, name: &str| set.and_then(|set| set.get(name)).map(Box::<[u8]>::from);
-    let who = |set| [AUTHORIZATION, ROLE].map(|name| get(set, name));
-    let differ = who(client) != who(server);
-    let each = |set: Option<&ParamSet>| -> Vec<Box<str>> {
-        set.iter().flat_map(|set| set.iter()).map(|(name, _)| name.into()).collect()
+    let who = |set| [AUTHORIZATION, ROLE].map(|name| (Box::from(name), get(set, name)));
+    let plain = |set: Option<&'_ ParamSet>| -> Vec<Box<str>> {
+        let names = set.iter().flat_map(|set| set.iter()).map(|(name, _)| name);
+        names.filter(|name| ![AUTHORIZATION, ROLE].contains(name)).map(Box::from).collect()
     };
-    if differ && who(server) != [None, None] {
+    let mut all = SmallVec::new();
+    let (is, was) = (who(client), who(server));
+    if is != was && was.iter().any(|(_, value)| value.is_some()) {
         // It resets the role, too.
-        all.push((AUTHORIZATION.into(), None));
-        all.push((ROLE.into(), None));
+        all.extend([(AUTHORIZATION.into(), None), (ROLE.into(), None)]);
     }
-    let plain = |name: &str| name != AUTHORIZATION && name != ROLE;
-    for name in each(server).into_iter().filter(|name| plain(name) && get(client, name).is_none()) {
-        all.push((name, None));
-    }
-    for name in each(client).into_iter().filter(|name| plain(name)) {
-        let wanted = get(client, &name);
-        if wanted != get(server, &name) {
-            all.push((name, wanted));
-        }
-    }
-    if differ {
-        let [authorization, role] = who(client);
-        all.extend(
-            [(AUTHORIZATION, authorization), (ROLE, role)]
-                .into_iter()
-                .filter_map(|(name, value)| value.map(|value| (Box::from(name), Some(value)))),
-        );
+    let gone = plain(server).into_iter().filter(|name| get(client, name).is_none());
+    all.extend(gone.map(|name| (name, None)));
+    let wanted = plain(client).into_iter().map(|name| (get(client, &name), name));
+    all.extend(wanted.filter(|(value, name)| *value != get(server, name)).map(|(value, name)| (name, value)));
+    if is != was {
+        all.extend(is.into_iter().filter(|(_, value)| value.is_some()));
     }
     all
 }
@@ -85,7 +74,8 @@ pub fn write_assignment(statement: &[u8], (name, value): &Assignment, out: &mut 
     write_statement(statement, text, &[name.as_bytes(), value], out);
 }
 
-fn quoted(name: &str) -> String {
+/// A name as SQL has it, in quotes.
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::ending::until_nul;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay};
-use super::own::Own;
+use super::own::{Own, outlasts_rollback};
 use super::pipeline::Owed;
-use super::prepared::{Statement, put_frame};
+use super::prepared::Statement;
 use super::steps::Steps;
 use super::table::Reading;
 use super::undo::Undo;
@@ -79,8 +80,7 @@ impl Relay {
         if !(self.tracks || self.own_names) {
             return None;
         }
-        let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
-        if cut { Some(Arc::new(unclear_deeds())) } else { statement_deeds(text, self.dialect()) }
+        if cut { Some(Arc::new(unclear_deeds())) } else { statement_deeds(until_nul(text), self.dialect()) }
     }
 
     /// A FunctionCall: only those of large objects are known to leave nothing behind.
@@ -132,37 +132,35 @@ impl Relay {
         if !self.tracks {
             return;
         }
-        let mut partly = false;
-        match server.exchange.pipeline.front_mut() {
+        let partial = match server.exchange.pipeline.front_mut() {
             Some(Owed::Query { deeds: Some(running), .. }) => {
-                partly = running.current().iter().any(is_partial);
-                let statement = running.statements.get_mut(running.done).map(std::mem::take).unwrap_or_default();
+                let deeds = running.statements.get_mut(running.done).map(std::mem::take).unwrap_or_default();
                 running.done += 1;
-                self.does(server, &statement, steps);
-            }
-            Some(Owed::Execute { deeds: Some(deeds), .. }) => {
-                partly = deeds.iter().any(is_partial);
-                let deeds = Arc::clone(deeds);
                 self.does(server, &deeds, steps);
+                deeds.iter().any(is_partial)
             }
-            _ => {}
-        }
+            _ => self.executed(server, steps).is_some_and(|deeds| deeds.iter().any(is_partial)),
+        };
         self.sessions(server.exchange, |session| match tag {
             b"COMMIT\0" | b"PREPARE TRANSACTION\0" => session.commits(),
-            b"ROLLBACK\0" if !partly => session.rolls_back(),
+            b"ROLLBACK\0" if !partial => session.rolls_back(),
             _ => {}
         });
     }
 
     /// A portal has given some of its rows: what it does it has done by then.
     pub(super) fn suspended(&mut self, server: &mut Attached<'_>, tag: u8, steps: &mut Steps) {
-        if tag == backend::PORTAL_SUSPENDED
-            && let Some(Owed::Execute { deeds: Some(deeds), .. }) = server.exchange.pipeline.front()
-            && self.tracks
-        {
-            let deeds = Arc::clone(deeds);
-            self.does(server, &deeds, steps);
+        if tag == backend::PORTAL_SUSPENDED && self.tracks {
+            self.executed(server, steps);
         }
+    }
+
+    /// The Execute at the front, if one is, has done what it does. Returns that.
+    fn executed(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Option<Arc<Deeds>> {
+        let Some(Owed::Execute { deeds: Some(deeds), .. }) = server.exchange.pipeline.front() else { return None };
+        let deeds = Arc::clone(deeds);
+        self.does(server, &deeds, steps);
+        Some(deeds)
     }
 
     /// The client's session, and the one of its server: the same happens to both.
@@ -174,14 +172,14 @@ impl Relay {
     /// is set anew before the client's next message.
     #[inline]
     pub(super) fn session_ready(&mut self, exchange: &mut Exchange, idle: bool) {
-        if self.own.is_none() && exchange.session.there.is_none() && !exchange.session.again {
+        if self.own.is_none() && exchange.session.there.is_none() {
             return;
         }
         self.sessions(exchange, |session| session.ready(idle));
         if exchange.pipeline.is_empty() {
             let differs =
                 exchange.session.there.as_deref().is_some_and(|there| Some(there.settings()) != self.own_settings());
-            exchange.begun &= !(std::mem::take(&mut exchange.session.again) || differs);
+            exchange.begun &= exchange.session.restored.is_empty() && !differs;
             exchange.session.restored.clear();
         }
     }
@@ -213,16 +211,11 @@ impl Relay {
             Deed::ResetAll | Deed::DiscardAll => true,
             _ => false,
         };
-        let asked: Vec<(Box<str>, Box<[u8]>)> = self.base.iter().flat_map(ParamSet::iter).map(own_pair).collect();
-        for (name, value) in asked.into_iter().filter(|(name, _)| reset(name)) {
-            if self.params.set(&name, &value) {
-                self.params_changed = true;
-                let parts: [&[u8]; 4] = [name.as_bytes(), b"\0", &value, b"\0"];
-                steps.to_client.own(|out| put_frame(out, backend::PARAMETER_STATUS, &parts));
-            }
+        let Some(base) = self.base.clone() else { return };
+        for (name, value) in base.iter().filter(|(name, _)| reset(name)) {
+            self.tell(name, value, steps);
             *server.matched = None;
-            server.exchange.session.again = true;
-            server.exchange.session.restored.push(name);
+            server.exchange.session.restored.push(name.into());
         }
     }
 
@@ -265,11 +258,7 @@ pub(super) fn same(one: Option<&ParamSet>, other: Option<&ParamSet>) -> bool {
     }
 }
 
-fn own_pair((name, value): (&str, &[u8])) -> (Box<str>, Box<[u8]>) {
-    (name.into(), value.into())
-}
-
-fn unclear_deeds() -> Deeds {
+pub(super) fn unclear_deeds() -> Deeds {
     let mut deeds = Deeds::new();
     deeds.push(Deed::Unclear(Doubt::Text));
     deeds
@@ -297,10 +286,12 @@ fn is_partial(deed: &Deed) -> bool {
     matches!(deed, Deed::RollbackTo(_))
 }
 
+/// What a statement may have done although it has failed. A PREPARE has prepared nothing then.
 fn outlasts_failure(deed: &Deed) -> bool {
     match deed {
         Deed::Unclear(_) => true,
-        Deed::Holds(what, _) => matches!(what, What::Lock | What::Library | What::Seed | What::Connection),
+        Deed::Holds(What::Statement, _) => false,
+        Deed::Holds(what, _) => outlasts_rollback(*what),
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! What a server was left with by its client, and what undoes that. Prepared statements of the protocol stay.
 
 use super::own::Own;
-use super::prepared::push_name;
+use super::settings::quoted;
 use crate::sql::deeds::{Doubt, What};
 
 /// What makes a server fit for the next client.
@@ -45,9 +45,7 @@ impl Undo {
             }
         }
         for name in own.iter().flat_map(|own| own.names_of(What::Statement)) {
-            let mut command = String::from("DEALLOCATE ");
-            push_name(name, &mut command);
-            add(&command);
+            add(&format!("DEALLOCATE {}", quoted(&String::from_utf8_lossy(name))));
         }
         if commands.is_empty() {
             return Self::Nothing;

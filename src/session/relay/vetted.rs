@@ -4,8 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::machine::{Attached, Relay};
-use super::tracking::same;
+use super::machine::Relay;
 use super::words::first_word;
 use crate::wire::frame::{self, Head};
 use crate::wire::tag::frontend;
@@ -14,13 +13,6 @@ use crate::wire::tag::frontend;
 const MESSAGES_MAX: usize = 64;
 
 impl Relay {
-    /// Whether the server may lack settings of the client's.
-    #[inline]
-    pub(super) fn may_lack(&self, server: &Attached<'_>) -> bool {
-        let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
-        !(matched && same(self.own_settings(), server.assigned.as_ref()))
-    }
-
     /// Whether `input` begins with such a batch.
     pub(super) fn is_vetted(&self, input: &[u8]) -> bool {
         let mut rest = input;

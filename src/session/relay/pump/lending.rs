@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Pump, Scratch, Waiting, give_back_undone};
+use super::{Pump, Scratch, Waiting, give_back};
 use crate::config::model::PoolMode;
 use crate::pool::{CloseReason, Lease};
 use crate::session::deadlines::Phase;
@@ -68,13 +68,7 @@ impl Pump {
             work.xact_ends(micros);
         }
         let resets = lease.pool().resets_always();
-        match work.cancels.take() {
-            None if undo != Undo::Nothing => give_back_undone(lease, undo, now, &mut work.tally),
-            None if resets => lease.release_after_reset(now, &mut work.tally),
-            None => lease.release(now, &mut work.tally),
-            Some(_) if undo != Undo::Nothing => lease.discard(CloseReason::CancelUncertain, &mut work.tally),
-            Some(cancels) => lease.quarantine(cancels.landed(), resets, now, &mut work.tally),
-        }
+        give_back(lease, &mut work, undo, resets, now, CloseReason::CancelUncertain);
         scratch.keep(work);
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::Pump;
-use crate::pool::stats::Tally;
 use crate::pool::{CloseReason, Lease};
 use crate::session::relay::Exchange;
+use crate::session::relay::active::Work;
 use crate::session::relay::undo::Undo;
 use crate::sql::deeds::{Doubt, What};
 use crate::telemetry::events::session as events;
@@ -53,12 +53,17 @@ fn label(what: What) -> Pin {
     }
 }
 
-/// Gives a server back that must be made fit for the next client.
-#[cold]
-pub fn give_back_undone(lease: Lease, undo: Undo, now: Instant, tally: &mut Tally) {
-    match undo {
-        Undo::Nothing => lease.release(now, tally),
-        Undo::Query { text, resets } => lease.release_after(text, resets, now, tally),
-        Undo::Close => lease.discard(CloseReason::Unclean, tally),
+/// Gives a server back that is at rest, once it is fit for the next client: after `undo`, or where there is nothing to
+/// undo after `server_reset_query`, if that `resets` it. One that may still be hit by a cancel request and is to be cleaned
+/// is closed, for this reason.
+pub fn give_back(lease: Lease, work: &mut Work, undo: Undo, resets: bool, now: Instant, uncertain: CloseReason) {
+    let tally = &mut work.tally;
+    match (work.cancels.take(), undo) {
+        (None, Undo::Nothing) if resets => lease.release_after_reset(now, tally),
+        (None, Undo::Nothing) => lease.release(now, tally),
+        (None, Undo::Query { text, resets }) => lease.release_after(text, resets, now, tally),
+        (None, Undo::Close) => lease.discard(CloseReason::Unclean, tally),
+        (Some(cancels), Undo::Nothing) => lease.quarantine(cancels.landed(), resets, now, tally),
+        (Some(_), _) => lease.discard(uncertain, tally),
     }
 }
