@@ -82,6 +82,7 @@ impl Dial for Pairs {
         let server = Server {
             matched: None,
             assigned: None,
+            numbers: pglifeguard::server::NumbersOf::Nobody,
             stream: Stream::Unix(ours),
             params: ParamSet::default(),
             statements: Statements::new(request.settings.max_prepared_statements),

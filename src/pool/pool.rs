@@ -71,6 +71,8 @@ pub struct Pool {
     born: (Instant, u64),
     /// `server_reset_query_always`, where it is asked for after every transaction.
     resets_always: AtomicBool,
+    /// A client has asked for the last number of a sequence.
+    asks_numbers: AtomicBool,
 }
 
 /// No server is of this generation.
@@ -115,6 +117,7 @@ impl Pool {
             key,
             inner: Mutex::new(inner),
             resets_always: AtomicBool::new(settings.server_reset_query_always),
+            asks_numbers: AtomicBool::new(false),
             settings: ArcSwap::new(settings),
             generation: AtomicU64::new(0),
             clients: AtomicU32::new(0),
@@ -145,6 +148,16 @@ impl Pool {
     /// Whether servers are reset after every transaction (`server_reset_query_always`).
     pub fn resets_always(&self) -> bool {
         self.resets_always.load(Ordering::Relaxed)
+    }
+
+    /// Whether clients ask for the last number of a sequence: nobody is to find another's then.
+    pub fn asks_numbers(&self) -> bool {
+        self.asks_numbers.load(Ordering::Relaxed)
+    }
+
+    /// A client does.
+    pub fn asked_numbers(&self) {
+        self.asks_numbers.store(true, Ordering::Relaxed);
     }
 
     /// A server at once: one rests, nobody waits, nothing holds it back. One lock, no allocation.

@@ -330,6 +330,7 @@ pub(super) fn server(stream: UnixStream, request: &DialRequest) -> Box<Server> {
     Box::new(Server {
         matched: None,
         assigned: None,
+        numbers: crate::server::NumbersOf::Nobody,
         stream: Stream::Unix(stream),
         params,
         statements: Statements::new(request.settings.max_prepared_statements),

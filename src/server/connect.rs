@@ -309,6 +309,7 @@ fn finish(target: &ConnectTarget<'_>, stream: Stream, params: ParamSet, key: sup
     Server {
         matched: None,
         assigned: None,
+        numbers: super::NumbersOf::Nobody,
         stream,
         params,
         statements: Statements::new(target.max_prepared_statements),

@@ -9,4 +9,4 @@ pub mod server;
 pub mod simple;
 pub mod statements;
 
-pub use server::{Server, ServerShared};
+pub use server::{NumbersOf, Server, ServerShared};

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::statements::Statements;
 use crate::net::Stream;
-use crate::types::{Endpoint, ServerId};
+use crate::types::{ClientId, Endpoint, ServerId};
 use crate::wire::params::ParamSet;
 
 /// What BackendKeyData said: opens a CancelRequest. 4 bytes in protocol 3.0, up to 256 in 3.2.
@@ -29,6 +29,8 @@ pub struct Server {
     pub matched: Option<ParamSet>,
     /// Settings beyond the reported ones that it was given, in small letters; `None`: it has its defaults.
     pub assigned: Option<ParamSet>,
+    /// Whose numbers of sequences it may remember.
+    pub numbers: NumbersOf,
     /// Named statements of ours that it has.
     pub statements: Statements,
     /// For cancel requests.
@@ -41,6 +43,18 @@ pub struct Server {
     pub connected_at: Instant,
     /// What others may see of it.
     pub shared: Arc<ServerShared>,
+}
+
+/// Whose numbers a server's `lastval()` and `currval()` may answer with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NumbersOf {
+    /// It has none.
+    #[default]
+    Nobody,
+    /// Of this client only.
+    One(ClientId),
+    /// Of several.
+    Several,
 }
 
 /// What SHOW SERVERS reads of a server while someone else owns it. Values are hints: relaxed, never decided on.

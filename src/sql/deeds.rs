@@ -43,6 +43,12 @@ pub enum Deed {
     Lets(What, Option<Name>),
     /// Perhaps it is gone: only the server knows.
     MayLet(What),
+    /// `nextval()` or `setval()`: the session has a number of a sequence.
+    TakesNumber,
+    /// `lastval()` or `currval()`: it asks which number it has.
+    AsksNumber,
+    /// DISCARD SEQUENCES: it has none any more.
+    ForgetsNumbers,
     /// Nobody knows what it leaves.
     Unclear(Doubt),
 }
@@ -128,13 +134,16 @@ fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
         Kind::Release(span) => named(span, &Deed::Release),
         Kind::RollbackTo(span) => named(span, &Deed::RollbackTo),
         Kind::Discard(Discard::All) => Deed::DiscardAll,
+        Kind::Discard(Discard::Sequences) => Deed::ForgetsNumbers,
         Kind::Discard(Discard::Temp) => Deed::Lets(What::Temporary, None),
         Kind::Prepare { name: span, body } => {
             deeds.push(named(span, &|name| Deed::Holds(What::Statement, name)));
             // It runs whenever it is executed.
             let inner = Source::new(source.raw(*body), source.dialect);
             let runs = of_script(&Script::of(inner.text, inner.dialect), inner).unwrap_or_default();
-            if runs.iter().flatten().any(|deed| *deed != Deed::Local) {
+            let of_numbers = |deed: &&Deed| matches!(deed, Deed::TakesNumber | Deed::AsksNumber);
+            deeds.extend(runs.iter().flatten().filter(of_numbers).cloned());
+            if runs.iter().flatten().any(|deed| *deed != Deed::Local && !of_numbers(&deed)) {
                 deeds.push(Deed::Unclear(Doubt::Code));
             }
             return;
@@ -151,7 +160,12 @@ fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
         Kind::SelectInto(true) | Kind::Create(Create { temp: Temp::Session, .. }) => nameless(What::Temporary),
         Kind::Drop(_) => Deed::MayLet(What::Temporary),
         Kind::Do { body, .. } => match source.string(*body) {
-            Some(body) if !code::touches_session(&body, source.dialect) => return,
+            Some(body) if !code::touches_session(&body, source.dialect) => {
+                if code::asks_number(&body, source.dialect) {
+                    deeds.push(Deed::AsksNumber);
+                }
+                return;
+            }
             _ => Deed::Unclear(Doubt::Code),
         },
         Kind::Call => Deed::Unclear(Doubt::Code),

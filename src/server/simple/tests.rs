@@ -16,6 +16,7 @@ fn pair() -> (Server, UnixStream) {
     let server = Server {
         matched: None,
         assigned: None,
+        numbers: crate::server::NumbersOf::Nobody,
         stream: Stream::Unix(ours),
         params: ParamSet::default(),
         statements: Statements::new(4),

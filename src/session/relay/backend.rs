@@ -3,6 +3,7 @@
 use super::exchange::{Block, Exchange, Gate, Run};
 use super::loss::Done;
 use super::machine::{Attached, Relay};
+use super::numbers::explain;
 use super::pipeline::{Closed, How, Owed, Status};
 use super::prepared::named_in;
 use super::requests::{none_of_these_exists, said, write_answer};
@@ -162,7 +163,7 @@ impl Relay {
             backend::READY => self.ready(server, have, steps, heard),
             backend::PARAMETER_STATUS => self.parameter(server, &have[HEADER..]),
             backend::ERROR if have.len() < header.total.min(ERROR_READ_MAX) => Ok(Take::More),
-            backend::ERROR => self.error(server, &have[HEADER..], steps, heard),
+            backend::ERROR => self.error_explained(server, header, have, steps, heard),
             tag => Err(FrameError::Tag(tag)),
         }
     }
@@ -282,6 +283,19 @@ impl Relay {
         if !exchange.pipeline.skipping {
             self.settle(server);
         }
+    }
+
+    fn error_explained(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        have: &[u8],
+        steps: &mut Steps,
+        heard: &mut Heard,
+    ) -> Result<Take, FrameError> {
+        let of_numbers = have.len() == header.total && self.asked_number(server, &have[HEADER..]);
+        let take = self.error(server, &have[HEADER..], steps, heard)?;
+        Ok(if of_numbers && matches!(take, Take::Pass) { explain(&have[HEADER..], steps) } else { take })
     }
 
     fn error(
@@ -404,6 +418,11 @@ fn executed(exchange: &mut Exchange, tag: u8) -> Result<Take, FrameError> {
     }
     match exchange.pipeline.front() {
         Some(Owed::Query { .. }) => Ok(Take::Pass),
+        Some(Owed::Execute { how: How::Swallow, deeds: Some(_), .. }) => {
+            exchange.session.numbers.discarded();
+            exchange.pipeline.pop();
+            Ok(Take::Drop)
+        }
         Some(Owed::Execute { how: How::Swallow, .. }) => {
             exchange.changed = true;
             exchange.rolled_back = false;

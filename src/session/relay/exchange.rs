@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::ending::Ending;
 use super::loss::Done;
+use super::numbers::Numbers;
 use super::own::Own;
 use super::pipeline::{How, Owed, Pipeline, Status};
 use super::portals::{Does, Portals};
@@ -114,6 +115,8 @@ pub struct Course {
     pub(super) may_be_gone: SmallVec<[What; 1]>,
     /// The server is asked for these, the last one first, and its answers go nowhere.
     pub(super) asking: SmallVec<[What; 2]>,
+    /// Whose numbers of sequences are there.
+    pub numbers: Numbers,
     /// Why nobody knows what the server was left with.
     pub doubts: SmallVec<[Doubt; 1]>,
 }
@@ -122,8 +125,8 @@ impl Course {
     /// For the next client.
     fn reset(&mut self) {
         // Whatever is added must be named here.
-        let Self { assigning, there, restored, may_be_gone, asking, doubts } = self;
-        (*assigning, *there) = (None, None);
+        let Self { assigning, there, restored, may_be_gone, asking, numbers, doubts } = self;
+        (*assigning, *there, *numbers) = (None, None, Numbers::default());
         restored.clear();
         may_be_gone.clear();
         asking.clear();

@@ -10,6 +10,7 @@ mod kinds;
 pub mod leave;
 pub mod loss;
 pub mod machine;
+pub mod numbers;
 pub mod own;
 pub mod pipeline;
 pub mod portals;

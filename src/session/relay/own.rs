@@ -114,6 +114,7 @@ impl Own {
             Deed::RollbackTo(name) => self.rolls_back_to(name),
             Deed::Holds(what, name) => self.holds(*what, name),
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
+            Deed::TakesNumber | Deed::AsksNumber | Deed::ForgetsNumbers => {}
             Deed::Local | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
         }
     }

@@ -2,22 +2,25 @@
 
 use super::exchange::{Exchange, Gate, send_sync};
 use super::machine::{Attached, Relay};
+use super::numbers::{DISCARD, discards};
 use super::own::Own;
 use super::pipeline::{Effect, How, Owed, Parses, Status};
 use super::prepared::put_frame;
-use super::settings::{Assignment, Change, assignments, differences, write_assignment, write_set};
+use super::settings::{Assignment, Change, assignments, differences, write_assignment, write_set, write_statement};
 use super::steps::Steps;
 use super::tracking::same;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
 
 /// Name of the statement that sets a setting, where the unnamed one is not ours to take.
-const SETTING: &[u8] = b"PGLIFEGUARD_SET";
+pub(super) const SETTING: &[u8] = b"PGLIFEGUARD_SET";
 
 /// What goes before a client's message.
 enum Prefix<'a> {
     Change(&'a Change),
     Assignment(&'a Assignment),
+    /// Others' numbers of sequences are discarded.
+    Numbers,
 }
 
 impl Relay {
@@ -25,7 +28,7 @@ impl Relay {
     #[inline]
     pub(super) fn may_lack(&self, server: &Attached<'_>) -> bool {
         let matched = server.matched.as_ref().is_some_and(|matched| matched.same(&self.params));
-        !(matched && same(self.own_settings(), there(server)))
+        !(matched && same(self.own_settings(), there(server))) || server.exchange.session.numbers.to_discard()
     }
 
     /// Before the first message to a server: settings that it lacks. Returns whether the message may follow at once;
@@ -50,7 +53,8 @@ impl Relay {
         let (changes, own) = (differences(&self.params, server.params), self.own_settings());
         let assignments = assignments(own, there(server));
         let exchange = &mut *server.exchange;
-        if changes.is_empty() && assignments.is_empty() {
+        let numbers = exchange.session.numbers.to_discard().then_some(Prefix::Numbers);
+        if changes.is_empty() && assignments.is_empty() && numbers.is_none() {
             *server.matched = Some(self.params.clone());
             if exchange.session.there.is_none() {
                 *server.assigned = own.cloned();
@@ -62,28 +66,8 @@ impl Relay {
             exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(server.assigned.as_ref())));
         }
         let together = together && may_follow_begin(&changes, &assignments);
-        let swallow = |owed: Owed, exchange: &mut Exchange| exchange.pipeline.push(owed);
-        let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
-            steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
-            swallow(Owed::Close { how: How::Swallow, what: None }, exchange);
-        };
-        // The unnamed statement is the client's where the server is.
-        let name: &[u8] = if self.own_names { b"" } else { SETTING };
         let reported = changes.iter().map(Prefix::Change);
-        for prefix in reported.chain(assignments.iter().map(Prefix::Assignment)) {
-            if !self.own_names {
-                close(&[b"S", SETTING].concat(), exchange, steps);
-            }
-            steps.to_server.own(|out| match prefix {
-                Prefix::Change(change) => write_set(name, &change.name, &change.wanted, out),
-                Prefix::Assignment(assignment) => write_assignment(name, assignment, out),
-            });
-            swallow(Owed::Parse { how: How::Swallow, what: Parses::Setting }, exchange);
-            swallow(Owed::Bind(How::Swallow), exchange);
-            swallow(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds: None }, exchange);
-        }
-        // The client would find our portal where it expects none.
-        close(b"P", exchange, steps);
+        put(reported.chain(assignments.iter().map(Prefix::Assignment)).chain(numbers), self.own_names, exchange, steps);
         if std::mem::replace(&mut exchange.has_unnamed, false) {
             self.unnamed.keep(&exchange.unnamed);
         }
@@ -99,6 +83,34 @@ impl Relay {
         }
         together
     }
+}
+
+/// Sends these; the client reads nothing of it. The unnamed statement is the client's where the server is (not `own_names`).
+fn put<'a>(all: impl Iterator<Item = Prefix<'a>>, own_names: bool, exchange: &mut Exchange, steps: &mut Steps) {
+    let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
+        steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
+        exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
+    };
+    let name: &[u8] = if own_names { b"" } else { SETTING };
+    for prefix in all {
+        if !own_names {
+            close(&[b"S", SETTING].concat(), exchange, steps);
+        }
+        let mut deeds = None;
+        steps.to_server.own(|out| match prefix {
+            Prefix::Change(change) => write_set(name, &change.name, &change.wanted, out),
+            Prefix::Assignment(assignment) => write_assignment(name, assignment, out),
+            Prefix::Numbers => {
+                deeds = discards();
+                write_statement(name, DISCARD, &[], out);
+            }
+        });
+        exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Parses::Setting });
+        exchange.pipeline.push(Owed::Bind(How::Swallow));
+        exchange.pipeline.push(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds });
+    }
+    // The client would find our portal where it expects none.
+    close(b"P", exchange, steps);
 }
 
 /// The settings that a server has and does not report.

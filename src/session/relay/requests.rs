@@ -135,9 +135,11 @@ impl Relay {
             if let Some(take) = self.without_unnamed(server, head.statement, steps) {
                 return Ok(take);
             }
-            let exchange = &mut *server.exchange;
+            let exchange = &*server.exchange;
             let does = if head.statement.is_empty() { &exchange.unnamed_does } else { &exchange.parsed };
             let does = bound(does.clone(), header, have);
+            self.before_numbers(server, does.deeds().unwrap_or_default().iter(), steps);
+            let exchange = &mut *server.exchange;
             exchange.portals.bind(head.portal, does);
             exchange.unnamed.used();
             exchange.counts.binds += 1;
@@ -148,6 +150,7 @@ impl Relay {
             Ok(statement) => statement,
             Err(take) => return Ok(take),
         };
+        self.before_numbers(server, statement.deeds().unwrap_or_default().iter(), steps);
         let name = statement.name();
         steps.to_server.own(|out| {
             let length = header.total - 1 + name.len() - head.statement.len();

@@ -79,7 +79,8 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn write_statement(statement: &[u8], text: &[u8], params: &[&[u8]], out: &mut BytesMut) {
+/// Appends Parse, Bind and Execute, without Sync, of this text.
+pub(super) fn write_statement(statement: &[u8], text: &[u8], params: &[&[u8]], out: &mut BytesMut) {
     put_frame(out, frontend::PARSE, &[statement, b"\0", text, b"\0\0\0"]);
     let count = u16::try_from(params.len()).unwrap_or_default().to_be_bytes();
     let mut bind = [b"\0", statement, b"\0\0\0", &count].concat();

@@ -33,7 +33,11 @@ pub struct Running {
 }
 
 impl Running {
-    fn current(&self) -> &[Deed] {
+    pub(super) fn deeds(&self) -> impl Iterator<Item = &Deed> + Clone {
+        self.statements.iter().flatten()
+    }
+
+    pub(super) fn current(&self) -> &[Deed] {
         self.statements.get(self.done).map_or(&[], |deeds| deeds)
     }
 }
@@ -132,6 +136,7 @@ impl Relay {
         if !self.tracks {
             return;
         }
+        server.exchange.session.numbers.done(tag);
         let partial = match server.exchange.pipeline.front_mut() {
             Some(Owed::Query { deeds: Some(running), .. }) => {
                 let deeds = running.statements.get_mut(running.done).map(std::mem::take).unwrap_or_default();
@@ -189,9 +194,11 @@ impl Relay {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
-                Deed::Local => {}
+                Deed::Local | Deed::AsksNumber => {}
+                Deed::TakesNumber | Deed::ForgetsNumbers => server.exchange.session.numbers.does(deed),
                 Deed::MayLet(what) => server.exchange.session.may_be_gone.push(*what),
                 deed => {
+                    server.exchange.session.numbers.does(deed);
                     self.resets(server, deed, steps);
                     let assigned = server.assigned.as_ref();
                     server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));

@@ -43,6 +43,8 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
             b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" => Deed::MayLet(What::Lock),
             b"pg_advisory_unlock_all" => Deed::Lets(What::Lock, None),
             b"setseed" => nameless(What::Seed),
+            b"nextval" | b"setval" => Deed::TakesNumber,
+            b"lastval" | b"currval" => Deed::AsksNumber,
             name if name.starts_with(b"dblink_connect") => nameless(What::Connection),
             name if runs_text(name) => Deed::Unclear(Doubt::Code),
             _ => continue,
@@ -67,11 +69,15 @@ pub(super) fn runs_text(name: &[u8]) -> bool {
 
 /// Whether a call of this function, wherever it stands, may do something to the session.
 pub(super) fn matters(name: &[u8]) -> bool {
-    name == b"set_config"
-        || name == b"setseed"
+    matches!(name, b"set_config" | b"setseed")
         || name.starts_with(b"dblink_connect")
         || runs_text(name)
         || (name.starts_with(b"pg_") && name.windows(9).any(|part| part == b"advisory_") && !xact(name))
+}
+
+/// Whether it gives a number of a sequence, or asks for the last: that matters to those only who ask.
+pub(super) fn counts(name: &[u8]) -> bool {
+    matches!(name, b"nextval" | b"setval" | b"lastval" | b"currval")
 }
 
 /// Locks that end with their transaction.

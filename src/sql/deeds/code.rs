@@ -36,6 +36,18 @@ pub(super) fn touches_session(body: &[u8], dialect: Dialect) -> bool {
     false
 }
 
+/// Whether something in `body` may ask for a number of a sequence that the session has.
+pub(super) fn asks_number(body: &[u8], dialect: Dialect) -> bool {
+    let mut words = Source::new(body, dialect).tokens(Span::new(0, body.len()));
+    words.any(|token| match token.kind {
+        Token::Word | Token::QuotedName => {
+            let word = body[token.start..token.end].trim_ascii().to_ascii_lowercase();
+            matches!(&*word, b"lastval" | b"currval" | b"\"lastval\"" | b"\"currval\"")
+        }
+        _ => false,
+    })
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// A statement may begin here.

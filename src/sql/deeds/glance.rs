@@ -1,5 +1,7 @@
 //! A quick look at a text: most statements can do nothing to their session, and are not read further for that.
 
+use smallvec::SmallVec;
+
 use super::call;
 
 /// Whether a text may do something to its session. Says so of many that don't; never says no of one that does.
@@ -50,8 +52,9 @@ fn may_call(text: &[u8]) -> bool {
         let name = &before[begin..];
         match name.first() {
             None => before.last() == Some(&b'"'),
-            Some(b's' | b'S' | b'p' | b'P' | b'd' | b'D' | b'q' | b'Q' | b'c' | b'C' | b't' | b'T') => {
-                call::matters(&name.to_ascii_lowercase())
+            Some(first) if b"spdqctnl".contains(&first.to_ascii_lowercase()) => {
+                let name: SmallVec<[u8; 64]> = name.iter().map(u8::to_ascii_lowercase).collect();
+                call::matters(&name) || call::counts(&name)
             }
             Some(_) => false,
         }

@@ -6,6 +6,7 @@ mod floods;
 mod large_objects;
 mod mistakes;
 mod notices;
+mod numbers;
 mod pipelines;
 mod results;
 mod session;

@@ -56,7 +56,12 @@ fn label(what: What) -> Pin {
 /// Gives a server back that is at rest, once it is fit for the next client: after `undo`, or where there is nothing to
 /// undo after `server_reset_query`, if that `resets` it. One that may still be hit by a cancel request and is to be cleaned
 /// is closed, for this reason.
-pub fn give_back(lease: Lease, work: &mut Work, undo: Undo, resets: bool, now: Instant, uncertain: CloseReason) {
+pub fn give_back(mut lease: Lease, work: &mut Work, undo: Undo, resets: bool, now: Instant, uncertain: CloseReason) {
+    let numbers = &work.exchange.session.numbers;
+    lease.numbers = numbers.left();
+    if numbers.news {
+        lease.pool().asked_numbers();
+    }
     let tally = &mut work.tally;
     match (work.cancels.take(), undo) {
         (None, Undo::Nothing) if resets => lease.release_after_reset(now, tally),

@@ -1,0 +1,171 @@
+//! `lastval()` and `currval()`: the last numbers that sequences have given in a session. Nobody may read those of another
+//! client. What a server has of others is discarded before such a question; and once a client of a pool has asked, before
+//! everybody's first message to a server that others had: what is asked for after an INSERT was taken before.
+
+use std::sync::{Arc, LazyLock};
+
+use super::backend::Take;
+use super::exchange::Exchange;
+use super::machine::{Attached, Relay};
+use super::pipeline::{Effect, How, Owed, Parses, Status};
+use super::prefix::SETTING;
+use super::prepared::put_frame;
+use super::steps::Steps;
+use crate::server::NumbersOf;
+use crate::sql::deeds::{Deed, Deeds, Doubt};
+use crate::types::ClientId;
+use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::tag::{backend, frontend};
+
+/// What the client may find of others on the server that it has.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    /// The client.
+    of: Option<ClientId>,
+    /// Others' numbers are there.
+    others: bool,
+    /// The client may have taken some itself since it has the server.
+    taken: bool,
+    /// Clients of this pool ask for them.
+    watched: bool,
+    /// This one does, and nobody knew.
+    pub news: bool,
+}
+
+impl Numbers {
+    /// The client gets a server.
+    pub fn begin(&mut self, client: ClientId, there: NumbersOf, watched: bool) {
+        let others = match there {
+            NumbersOf::Nobody => false,
+            NumbersOf::One(other) => other != client,
+            NumbersOf::Several => true,
+        };
+        *self = Self { of: Some(client), others, watched, ..Self::default() };
+    }
+
+    /// The client leaves it: whose numbers may be there.
+    pub fn left(&self) -> NumbersOf {
+        match self.of {
+            Some(client) if !self.others => NumbersOf::One(client),
+            _ => NumbersOf::Several,
+        }
+    }
+
+    /// Whether they are to be discarded before the client's first message.
+    #[inline]
+    pub(super) fn to_discard(&self) -> bool {
+        self.others && self.watched
+    }
+
+    /// A statement has come to its end, with this tag.
+    #[inline]
+    pub(super) fn done(&mut self, tag: &[u8]) {
+        if self.others {
+            self.taken |= takes(tag);
+        }
+    }
+
+    /// Whatever was there is gone.
+    pub(super) fn discarded(&mut self) {
+        (self.others, self.taken) = (false, false);
+    }
+
+    /// The statement that has come to its end did this.
+    pub(super) fn does(&mut self, deed: &Deed) {
+        match deed {
+            Deed::TakesNumber => self.taken = true,
+            Deed::ForgetsNumbers | Deed::DiscardAll => self.discarded(),
+            _ => {}
+        }
+    }
+}
+
+/// Whether such statements may take numbers: by defaults and triggers, in code. (Of a SELECT its text tells.)
+fn takes(tag: &[u8]) -> bool {
+    ["INSERT", "COPY", "MERGE", "UPDATE", "DELETE", "CALL", "DO"].iter().any(|word| tag.starts_with(word.as_bytes()))
+}
+
+/// Marks the Execute that discards them.
+static DISCARDS: LazyLock<Arc<Deeds>> = LazyLock::new(|| Arc::new(Deeds::from_iter([Deed::ForgetsNumbers])));
+
+/// That it is one of ours.
+pub(super) fn discards() -> Option<Arc<Deeds>> {
+    Some(Arc::clone(&DISCARDS))
+}
+
+/// The statement.
+pub(super) const DISCARD: &[u8] = b"DISCARD SEQUENCES";
+
+/// Name of the portal that runs it where the client may have one without a name.
+const PORTAL: &[u8] = b"PGLIFEGUARD_DISCARD";
+
+/// Whether this may ask for a number.
+pub(super) fn asks(deed: &Deed) -> bool {
+    matches!(deed, Deed::AsksNumber)
+}
+
+impl Relay {
+    /// Before statements that do this: discards what others have left, if they may ask for it. Where the client may have
+    /// taken numbers of its own since it has the server, it is too late for that.
+    pub(super) fn before_numbers<'a>(
+        &self,
+        server: &mut Attached<'_>,
+        mut deeds: impl Iterator<Item = &'a Deed> + Clone,
+        steps: &mut Steps,
+    ) {
+        let exchange = &mut *server.exchange;
+        if !(self.tracks && self.own_names) {
+            return;
+        }
+        let asked = deeds.clone().any(asks);
+        exchange.session.numbers.news |= asked && !exchange.session.numbers.watched;
+        let numbers = &exchange.session.numbers;
+        let may_ask = asked || deeds.any(|deed| *deed == Deed::Unclear(Doubt::Code));
+        if may_ask && numbers.others && !numbers.taken && exchange.pipeline.status != Status::Failed {
+            discard(exchange, steps);
+        }
+    }
+}
+
+impl Relay {
+    /// Whether this is what a server says that has no number for who asks.
+    pub(super) fn asked_number(&self, server: &Attached<'_>, error: &[u8]) -> bool {
+        let asks = |deeds: &[Deed]| deeds.iter().any(asks);
+        let asked = match server.exchange.pipeline.front() {
+            _ if !(self.tracks && self.own_names) => false,
+            Some(Owed::Query { deeds: Some(running), .. }) => asks(running.current()),
+            Some(Owed::Execute { how: How::Reply, deeds: Some(deeds), .. }) => asks(deeds),
+            _ => false,
+        };
+        asked && ErrorFields::parse(error).code == Some(SqlState::NOT_IN_STATE)
+    }
+}
+
+const HINT: &str = "In transaction pooling a session is another client's in between: use RETURNING, or ask in the \
+    transaction that has taken the number.";
+
+/// Passes an error on with a hint.
+pub(super) fn explain(error: &[u8], steps: &mut Steps) -> Take {
+    let fields = error.strip_suffix(b"\0").unwrap_or(error);
+    steps.to_client.own(|out| put_frame(out, backend::ERROR, &[fields, b"H", HINT.as_bytes(), b"\0\0"]));
+    Take::Drop
+}
+
+fn discard(exchange: &mut Exchange, steps: &mut Steps) {
+    let statement = [b"S", SETTING].concat();
+    let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
+        steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
+        exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
+    };
+    close(&statement, exchange, steps);
+    steps.to_server.own(|out| {
+        put_frame(out, frontend::PARSE, &[SETTING, b"\0", DISCARD, b"\0\0\0"]);
+        put_frame(out, frontend::BIND, &[PORTAL, b"\0", SETTING, b"\0\0\0\0\0\0\0"]);
+        put_frame(out, frontend::EXECUTE, &[PORTAL, b"\0\0\0\0\0"]);
+    });
+    exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Parses::Setting });
+    exchange.pipeline.push(Owed::Bind(How::Swallow));
+    exchange.pipeline.push(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds: discards() });
+    close(&[b"P", PORTAL].concat(), exchange, steps);
+    close(&statement, exchange, steps);
+}

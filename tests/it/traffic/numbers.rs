@@ -1,0 +1,117 @@
+//! `lastval()` and `currval()` answer for the numbers of their own client only.
+
+use super::{app, direct, shown, trusting};
+use crate::support::Database;
+use crate::support::pooler::Pooler;
+use crate::support::raw::{Raw, bind, execute, extended, parse, query, sync, target};
+
+fn one_server(name: &str) -> (Database, Pooler) {
+    let database = Database::create(name);
+    database.sql("CREATE SEQUENCE s; CREATE SEQUENCE u; CREATE TABLE t (id serial, x int); CREATE TABLE plain (x int); \
+        GRANT ALL ON ALL TABLES IN SCHEMA public TO public; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO public; ALTER TABLE plain OWNER TO app");
+    let pooler = trusting(&database, 1).start();
+    (database, pooler)
+}
+
+/// What the client reads, errors and values of rows in full.
+fn asks(client: &mut Raw, request: &[u8]) -> String {
+    client.send(request);
+    let answer = client.until(b'Z');
+    let texts = answer.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned());
+    shown(&answer) + &texts.collect::<String>()
+}
+
+fn prepared(text: &str) -> Vec<u8> {
+    [parse("", "SELECT 1"), parse("p", text), bind("", "p", &[]), execute("", 0), target(b'C', b'S', "p"), sync()]
+        .concat()
+}
+
+fn bound_first(text: &str) -> Vec<u8> {
+    // Its portal has no name, and must outlive what is done before the second one.
+    [
+        parse("", "SELECT 'mine'"),
+        bind("", "", &[]),
+        parse("q", text),
+        bind("r", "q", &[]),
+        execute("", 0),
+        execute("r", 0),
+    ]
+    .concat()
+}
+
+#[test]
+fn nobody_reads_the_number_of_another_client() {
+    type Request = fn(&str) -> Vec<u8>;
+    let forms: [(&str, Request); 5] = [
+        ("simple", query),
+        ("extended", |text| [extended(text), sync()].concat()),
+        ("prepared", prepared),
+        ("in a block", |text| [extended("BEGIN"), extended(text), extended("ROLLBACK"), sync()].concat()),
+        ("with a portal", |text| [bound_first(text), sync()].concat()),
+    ];
+    for (at, (form, request)) in forms.iter().enumerate() {
+        // Nobody has asked before on a new pooler: that is the hardest case.
+        let (_database, pooler) = one_server(&format!("numbers_{at}"));
+        for question in ["SELECT lastval()", "SELECT 1, pg_catalog.currval ('s')", "SELECT \"lastval\"() FROM s"] {
+            let (mut one, mut two) = (app(&pooler), app(&pooler));
+            asks(&mut one, &query("INSERT INTO plain VALUES (1); SELECT setval('s', 4711), nextval('s')"));
+            let answer = asks(&mut two, &request(question));
+            assert!(!answer.contains("4712"), "{form}: {answer}");
+            assert!(answer.contains("55000") && answer.contains("use RETURNING"), "{form}: {answer}");
+            assert!(!form.contains("portal") || answer.contains("mine"), "{answer}");
+        }
+        let mut one = app(&pooler);
+        asks(&mut one, &query("SELECT nextval('s')"));
+        let answer = asks(&mut app(&pooler), &query("DO $$ BEGIN RAISE NOTICE 'it is %', lastval(); END $$"));
+        assert!(answer.contains("55000"), "{answer}");
+    }
+}
+
+#[test]
+fn a_client_reads_its_own_number_while_it_has_the_server() {
+    let (_database, pooler) = one_server("numbers_own");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let number = |answer: &str, expected: &str| assert!(answer.contains(expected), "{answer}");
+    for round in 0..3 {
+        asks(&mut two, &query("SELECT setval('u', 4711), setval('s', 5000), nextval('u')"));
+        asks(&mut one, &query("BEGIN"));
+        asks(&mut one, &query("INSERT INTO t (x) VALUES (1)"));
+        number(&asks(&mut one, &query("SELECT 'id ' || currval('t_id_seq')")), &format!("id {}", 2 * round + 1));
+        number(&asks(&mut one, &query("SELECT 'id ' || lastval()")), &format!("id {}", 2 * round + 1));
+        if round > 0 {
+            // Somebody has asked here before: what others had was discarded when the transaction began.
+            number(&asks(&mut one, &query("SELECT currval('u')")), "55000");
+        }
+        asks(&mut one, &query("ROLLBACK"));
+        let text = "INSERT INTO t (x) VALUES (1); SELECT 'id ' || lastval()";
+        number(&asks(&mut one, &query(text)), &format!("id {}", 2 * round + 2));
+        // As long as nobody else has the server.
+        number(&asks(&mut one, &query("SELECT 'id ' || lastval()")), &format!("id {}", 2 * round + 2));
+    }
+    asks(&mut one, &query("DISCARD SEQUENCES"));
+    number(&asks(&mut one, &query("SELECT lastval()")), "55000");
+    asks(&mut one, &query("SELECT nextval('s')"));
+    asks(&mut one, &query("DISCARD ALL"));
+    number(&asks(&mut one, &query("SELECT currval('s')")), "55000");
+}
+
+#[test]
+fn what_is_discarded_is_no_part_of_what_the_client_reads() {
+    let (database, pooler) = one_server("numbers_unseen");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut one, &query("SELECT lastval()"));
+    for request in [
+        query("SELECT 1"),
+        query("BEGIN; INSERT INTO plain VALUES (1); ROLLBACK"),
+        [extended("SELECT 1"), extended("SELECT 1/0"), extended("SELECT 2"), sync()].concat(),
+        prepared("SELECT 7"),
+    ] {
+        asks(&mut two, &query("SELECT nextval('s')"));
+        let answer = asks(&mut one, &request);
+        assert!(!answer.contains("DISCARD"), "{answer}");
+        let expected = asks(&mut direct(&database), &request);
+        assert_eq!(answer, expected);
+    }
+    asks(&mut two, &query("SELECT nextval('s')"));
+    assert_eq!(asks(&mut one, &query("VACUUM plain")), "CZVACUUM\0I");
+}
