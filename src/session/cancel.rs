@@ -5,13 +5,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::registry::Registry;
 use super::registry::requests::Tickets;
+use super::registry::{Order, Registry, Shared};
 use crate::pool::Lease;
 use crate::server::server::{BackendKey, ServerShared};
 use crate::telemetry::events::session as events;
@@ -102,6 +102,57 @@ impl OnTheirWay {
     }
 }
 
+/// A request for a query that the server may not have begun with, which it ignores then. Sent again until something of the
+/// query's answer ends, or it was tried often.
+#[derive(Debug)]
+pub struct Insisting {
+    /// Whoever brought the request waits as long as somebody has them.
+    tickets: Arc<Tickets>,
+    pause: Duration,
+    times: u32,
+    due: Option<Instant>,
+}
+
+impl Insisting {
+    /// A query that has run for longer than this has surely begun.
+    pub const EARLY: Duration = Duration::from_secs(1);
+    const FIRST: Duration = Duration::from_millis(50);
+    const TIMES: u32 = 8;
+
+    /// For a request that is on its way.
+    pub fn new(tickets: Arc<Tickets>) -> Self {
+        Self { tickets, pause: Self::FIRST, times: 0, due: None }
+    }
+
+    /// The request before has landed: whether it is time for another. Else the session is to be ordered to look again.
+    pub fn is_due(&mut self, shared: &Arc<Shared>, now: Instant) -> bool {
+        match self.due {
+            Some(due) if due <= now => {
+                self.due = None;
+                return true;
+            }
+            Some(_) => {}
+            None => {
+                self.due = Some(now + self.pause);
+                let (shared, pause) = (Arc::downgrade(shared), self.pause);
+                tokio::spawn(async move {
+                    sleep(pause).await;
+                    shared.upgrade().inspect(|shared| shared.order(Order::CANCEL_AGAIN));
+                });
+            }
+        }
+        false
+    }
+
+    /// Another is on its way. Whoever waits does so for this one still, and for no later one. Returns what it takes along;
+    /// `None`: that was often enough.
+    pub fn again(&mut self) -> Option<Arc<Tickets>> {
+        self.times += 1;
+        self.pause *= 2;
+        (self.times < Self::TIMES).then(|| std::mem::take(&mut self.tickets))
+    }
+}
+
 /// Sends cancel requests to servers.
 pub struct Canceller(Box<dyn Fn(CancelTarget) -> Cancelling + Send + Sync>);
 
@@ -112,8 +163,9 @@ impl Canceller {
     }
 
     /// Has what `lease` runs cancelled because its client asks for it. One that is on its way already does not stand
-    /// in for it: it may have been for an earlier query, or come too early for this one.
-    pub fn send_on(&self, lease: &Lease, on_their_way: &mut OnTheirWay, tickets: Tickets) {
+    /// in for it: it may have been for an earlier query, or come too early for this one. `then` is called when it has landed,
+    /// or never can.
+    pub fn send_on(&self, lease: &Lease, on_their_way: &mut OnTheirWay, then: impl FnOnce() + Send + 'static) {
         if on_their_way.count() >= AT_ONCE {
             return events::cancel_received(CancelOutcome::Failed);
         }
@@ -122,8 +174,13 @@ impl Canceller {
                 Fate::Landed => CancelOutcome::Forwarded,
                 Fate::NotSent | Fate::Unsure => CancelOutcome::Failed,
             });
-            drop(tickets);
+            then();
         });
+    }
+
+    /// The same once more, for a request that may have come too early. `then` is called when it has landed, or never can.
+    pub fn send_again(&self, lease: &Lease, on_their_way: &mut OnTheirWay, then: impl FnOnce() + Send + 'static) {
+        self.send(lease, on_their_way, |_| then());
     }
 
     /// Has what `lease` runs cancelled because its client is gone, unless a request is on its way there.

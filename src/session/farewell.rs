@@ -180,7 +180,7 @@ impl Farewell<'_> {
         if orders.has(Order::CANCEL) {
             let tickets = self.shared.take_tickets();
             if !self.active.work.exchange.pipeline.is_empty() {
-                self.canceller.send_on(&self.active.lease, &mut self.active.work.cancels, tickets);
+                self.canceller.send_on(&self.active.lease, &mut self.active.work.cancels, move || drop(tickets));
             }
         }
         Ok(())

@@ -84,6 +84,8 @@ impl Order {
     pub const SHUTDOWN: Self = Self(1 << 3);
     /// Its server may have become obsolete.
     pub const OBSOLETE: Self = Self(1 << 9);
+    /// A cancel request has landed that may have come too early, or it is time to send it again.
+    pub const CANCEL_AGAIN: Self = Self(1 << 12);
     const DUE: [(Due, Self); 6] = [
         (Due::Query, Self(1 << 4)),
         (Due::QueryInQueue, Self(1 << 10)),

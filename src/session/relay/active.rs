@@ -13,7 +13,7 @@ use crate::net::Stream;
 use crate::pool::Lease;
 use crate::pool::stats::Tally;
 use crate::server::Server;
-use crate::session::cancel::OnTheirWay;
+use crate::session::cancel::{Insisting, OnTheirWay};
 
 /// So many bytes in several pieces are joined: copying them costs less than `writev` does beyond `send`.
 const JOINED_MAX: usize = 4096;
@@ -48,6 +48,10 @@ pub struct Work {
     pub query_since: Option<u64>,
     /// Cancel requests on their way to the server.
     pub cancels: OnTheirWay,
+    /// One of them may come too early.
+    pub insisting: Option<Box<Insisting>>,
+    /// One is on its way that was sent again: what the client sends next waits for it.
+    pub insisted: bool,
     /// The server has said good-bye by a FATAL error, which the client has read.
     pub told: bool,
     /// Its socket takes no more. What it has said before is read still; then it is lost.
@@ -66,6 +70,7 @@ impl Work {
         self.xact_since = None;
         self.query_since = None;
         self.cancels = OnTheirWay::default();
+        (self.insisting, self.insisted) = (None, false);
         self.told = false;
         self.unwritable = false;
     }
@@ -106,6 +111,12 @@ impl Active {
     pub fn attached(&mut self) -> Attached<'_> {
         let Server { params, matched, assigned, statements, .. } = &mut *self.lease;
         Attached { exchange: &mut self.work.exchange, params, matched, assigned, statements }
+    }
+
+    /// Whether a cancel request that was sent again could hit what the client sends next.
+    #[inline]
+    pub fn is_at_risk(&self) -> bool {
+        self.work.insisted && self.work.exchange.pipeline.is_empty()
     }
 
     /// Whether bytes wait for the server's socket.
