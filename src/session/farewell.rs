@@ -64,7 +64,7 @@ pub async fn give_back(
     };
     let now = Instant::now();
     let Active { lease, mut work } = farewell.active;
-    let undo = farewell.relay.undo(&mut work.exchange);
+    let undo = pump::undo(farewell.relay, shared, &mut work.exchange);
     work.xact_ends(shared.micros(now));
     match rested {
         Ok(()) => pump::give_back(lease, &mut work, undo, leaving.reset, now, CloseReason::ClientGone),

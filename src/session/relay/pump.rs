@@ -32,7 +32,7 @@ mod pins;
 mod watch;
 
 pub use end::End;
-pub use pins::give_back;
+pub use pins::{give_back, undo};
 use watch::Watch;
 
 /// One read takes at most this much, in bytes. Large results are a matter of this size.

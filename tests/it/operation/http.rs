@@ -73,6 +73,26 @@ async fn metrics_tell_what_the_console_tells() {
     check_format(&page);
 }
 
+#[test]
+fn a_server_that_is_cleaned_is_counted_whoever_gave_it_back() {
+    let database = Database::create("resets");
+    let (port, config) = with_metrics(&database);
+    let pooler = config.set("auth_type", "\"trust\"").start();
+    let resets = |reason: &str| {
+        let series = format!("pglifeguard_server_resets_total{{reason=\"{reason}\"}}");
+        let (_, page) = get(port.number(), "/metrics");
+        if page.contains(&series) { value(&page, &series) } else { 0.0 }
+    };
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    client.query("CREATE TEMP TABLE t (n int)");
+    client.cut();
+    let limit = Duration::from_secs(30);
+    wait_until("what a departed client has left to be counted", limit, || resets("left_behind") >= 1.0);
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    client.query("DO $$BEGIN EXECUTE 'SELECT 1'; END$$");
+    wait_until("what nobody knows to be counted", limit, || resets("code") >= 1.0);
+}
+
 /// Every line is a comment or a sample with a number; no series comes twice.
 fn check_format(page: &str) {
     let mut seen = std::collections::BTreeSet::new();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Pump, Scratch, Waiting, give_back};
+use super::{Pump, Scratch, Waiting, give_back, undo};
 use crate::config::model::PoolMode;
 use crate::pool::{CloseReason, Lease};
 use crate::session::deadlines::Phase;
@@ -54,7 +54,7 @@ impl Pump {
     fn give_back(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
         let Some(Active { lease, mut work }) = self.active.take() else { return };
         let plain = self.relay.own.is_none() && work.exchange.session.doubts.is_empty();
-        let undo = if plain { Undo::Nothing } else { self.undo(&mut work.exchange) };
+        let undo = if plain { Undo::Nothing } else { undo(&mut self.relay, &self.shared, &mut work.exchange) };
         let (now, micros) = now.unwrap_or_else(|| {
             let now = Instant::now();
             (now, self.shared.micros(now))

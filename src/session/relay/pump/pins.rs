@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use super::Pump;
 use crate::pool::{CloseReason, Lease};
-use crate::session::relay::Exchange;
+use crate::session::registry::Shared;
 use crate::session::relay::active::Work;
 use crate::session::relay::undo::Undo;
+use crate::session::relay::{Exchange, Relay};
 use crate::sql::deeds::{Doubt, What};
 use crate::telemetry::events::session as events;
 use crate::telemetry::labels::{Dirt, Pin};
@@ -24,20 +25,20 @@ impl Pump {
         }
         true
     }
+}
 
-    /// Of what the server is to be cleaned that the client gives back.
-    #[cold]
-    pub(super) fn undo(&mut self, exchange: &mut Exchange) -> Undo {
-        self.shared.unpin();
-        let of_doubts = exchange.session.doubts.iter().map(|doubt| match doubt {
-            Doubt::Setting => Dirt::Setting,
-            Doubt::Code => Dirt::Code,
-            Doubt::Text => Dirt::Text,
-        });
-        let left = self.relay.is_tied().then_some(Dirt::LeftBehind);
-        of_doubts.chain(left).for_each(|dirt| events::server_dirty(&*self.shared, dirt));
-        self.relay.undo(exchange)
-    }
+/// Of what the server is to be cleaned that the client gives back, or leaves.
+#[cold]
+pub fn undo(relay: &mut Relay, shared: &Shared, exchange: &mut Exchange) -> Undo {
+    shared.unpin();
+    let of_doubts = exchange.session.doubts.iter().map(|doubt| match doubt {
+        Doubt::Setting => Dirt::Setting,
+        Doubt::Code => Dirt::Code,
+        Doubt::Text => Dirt::Text,
+    });
+    let left = relay.is_tied().then_some(Dirt::LeftBehind);
+    of_doubts.chain(left).for_each(|dirt| events::server_dirty(shared, dirt));
+    relay.undo(exchange)
 }
 
 fn label(what: What) -> Pin {
