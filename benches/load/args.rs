@@ -32,6 +32,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) noise: bool,
 
+    /// Measures what following the session's state costs: pglifeguard with `session_state = "track"` against pglifeguard with
+    /// `"pgbouncer"`, one worker each.
+    #[arg(long, conflicts_with = "noise")]
+    pub(crate) tracking: bool,
+
     /// Where the report in Markdown goes.
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../load-report.md"))]
     pub(crate) report: PathBuf,

@@ -161,7 +161,7 @@ impl<'a> Contest<'a> {
 /// How often system calls are counted: their number depends on how much is found ready at once, and so varies a little
 /// with many clients. Where it has a limit it is worth a median.
 pub(crate) fn counting_rounds(workload: &str) -> usize {
-    let limited = limit(workload, Measure::Calls, Kind::Pglifeguard { workers: 1 }).is_some();
+    let limited = limit(workload, Measure::Calls, Kind::Pglifeguard { workers: 1, tracks: true }).is_some();
     if limited { 3 } else { 1 }
 }
 

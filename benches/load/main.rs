@@ -94,6 +94,10 @@ fn run(args: &Args) -> Result<bool> {
 }
 
 fn contestants(args: &Args) -> Vec<Contestant> {
+    if args.tracking {
+        let of = |name: &str, tracks| Contestant { name: name.into(), kind: Kind::Pglifeguard { workers: 1, tracks } };
+        return vec![of("untracked", false), of("tracked", true)];
+    }
     let mut contestants = vec![Contestant { name: "PgBouncer".into(), kind: Kind::PgBouncer }];
     if args.noise {
         contestants.push(Contestant { name: "a second PgBouncer".into(), kind: Kind::PgBouncer });
@@ -103,7 +107,7 @@ fn contestants(args: &Args) -> Vec<Contestant> {
         let plural = if workers == 1 { "" } else { "s" };
         contestants.push(Contestant {
             name: format!("pglifeguard, {workers} worker{plural}"),
-            kind: Kind::Pglifeguard { workers },
+            kind: Kind::Pglifeguard { workers, tracks: true },
         });
     }
     contestants

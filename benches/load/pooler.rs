@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Pglifeguard {
         /// Threads.
         workers: u32,
+        /// `session_state = "track"`.
+        tracks: bool,
     },
 }
 
@@ -69,8 +71,9 @@ impl<'a> Stable<'a> {
             Kind::PgBouncer => {
                 (&self.pgbouncer, format!("pgbouncer-{port}.ini"), self.pgbouncer_ini(port), Signal::TERM)
             }
-            Kind::Pglifeguard { workers } => {
-                (&self.pglifeguard, format!("pooler-{port}.toml"), self.pooler_toml(port, workers), Signal::TERM)
+            Kind::Pglifeguard { workers, tracks } => {
+                let text = self.pooler_toml(port, workers, tracks);
+                (&self.pglifeguard, format!("pooler-{port}.toml"), text, Signal::TERM)
             }
         };
         let settings = self.scratch.write(&file, &text)?;
@@ -92,11 +95,12 @@ impl<'a> Stable<'a> {
         )
     }
 
-    fn pooler_toml(&self, port: u16, workers: u32) -> String {
+    fn pooler_toml(&self, port: u16, workers: u32, tracks: bool) -> String {
+        let state = if tracks { "track" } else { "pgbouncer" };
         format!(
             "[pooler]\nlisten_addr = \"127.0.0.1\"\nlisten_port = {port}\nunix_socket_dir = \"\"\n\
              auth_type = \"scram-sha-256\"\nauth_file = \"{}\"\npool_mode = \"transaction\"\n\
-             max_client_conn = {MAX_CLIENTS}\ndefault_pool_size = {POOL_SIZE}\nworkers = {workers}\n\
+             max_client_conn = {MAX_CLIENTS}\ndefault_pool_size = {POOL_SIZE}\nworkers = {workers}\nsession_state = \"{state}\"\n\
              log_connections = false\nlog_disconnections = false\n\n\
              [databases.{DATABASE}]\nhost = \"127.0.0.1\"\nport = {}\ndbname = \"{DATABASE}\"\n",
             self.scratch.path("userlist.txt").display(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::pooler::Contestant;
+use crate::pooler::{Contestant, Kind};
 use crate::results::Results;
 use crate::stats::{maximum, median, minimum, ratios};
 use crate::workload::{Limit, Measure, limit};
@@ -11,7 +11,8 @@ use crate::workload::{Limit, Measure, limit};
 pub(crate) fn markdown(machine: &str, contestants: &[Contestant], results: &Results) -> String {
     let mut text = format!("## Machine\n\n{machine}\n");
     let targets = targets(contestants, results);
-    if !targets.is_empty() {
+    // Limits are multiples of PgBouncer's figures.
+    if !targets.is_empty() && contestants.first().is_some_and(|first| first.kind == Kind::PgBouncer) {
         text += "## To be reached\n\n\
                  | workload | measure | pooler | its figure | PgBouncer's | ratio [rounds] | limit | |\n\
                  |---|---|---|---|---|---|---|---|\n";
@@ -19,7 +20,7 @@ pub(crate) fn markdown(machine: &str, contestants: &[Contestant], results: &Resu
         text.push('\n');
     }
     text += "## All figures\n\nMedian (minimum) of the rounds; behind each pooler the median of the rounds' ratios to \
-             PgBouncer's figure in the same round, and the lowest and highest of them.\n\n";
+             the first one's figure in the same round, and the lowest and highest of them.\n\n";
     for measure in Measure::ALL {
         text += &table(measure, contestants, results);
     }

@@ -132,7 +132,7 @@ impl Load {
 
 /// The limit on a figure of pglifeguard, where there is one. The noise run takes one-worker limits as its example.
 pub(crate) fn limit(workload: &str, measure: Measure, kind: Kind) -> Option<Limit> {
-    let many_workers = matches!(kind, Kind::Pglifeguard { workers: 2.. });
+    let many_workers = matches!(kind, Kind::Pglifeguard { workers: 2.., .. });
     match (measure, workload) {
         (Measure::Cpu, "simple-32" | "extended-32") => Some(Limit::Ratio(if many_workers { 1.1 } else { 1.0 })),
         (Measure::Cpu, "prepared-32") => Some(Limit::Ratio(0.75)),
