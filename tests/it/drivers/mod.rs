@@ -20,6 +20,13 @@ fn directly_and_pooled(label: &str, check: impl Fn(&str, &Database)) {
     check(&pooler.app_dsn("app"), &pooled);
 }
 
+/// Gives `check` a DSN through a pooler with a single server, and a fresh database.
+fn shared_by_all(label: &str, check: impl Fn(&str)) {
+    let database = Database::create(&format!("{label}_shared"));
+    let pooler = two_servers(&database).set("default_pool_size", "1").start();
+    check(&pooler.app_dsn("app"));
+}
+
 /// Fewer servers than clients, so that clients meet each other's servers all the time.
 fn two_servers(database: &Database) -> PoolerConfig {
     PoolerConfig::new().database("app", database).set("default_pool_size", "2")
@@ -33,6 +40,19 @@ fn psycopg_3_works() {
 #[test]
 fn asyncpg_works() {
     directly_and_pooled("asyncpg", |dsn, _| assert_eq!(run(&mut python("asyncpg_client.py", dsn)), "asyncpg: ok\n"));
+}
+
+#[test]
+fn sqlalchemy_works() {
+    let ok = "SQLAlchemy: ok\n";
+    directly_and_pooled("sqlalchemy", |dsn, _| assert_eq!(run(&mut python("sqlalchemy_orm.py", dsn)), ok));
+    shared_by_all("sqlalchemy", |dsn| assert_eq!(run(&mut python("sqlalchemy_orm.py", dsn)), ok));
+}
+
+#[test]
+fn django_works() {
+    directly_and_pooled("django", |dsn, _| assert_eq!(run(&mut python("django_orm.py", dsn)), "Django: ok\n"));
+    shared_by_all("django", |dsn| assert_eq!(run(&mut python("django_orm.py", dsn)), "Django: ok\n"));
 }
 
 #[test]
