@@ -164,6 +164,7 @@ pub struct User {
     pub query_wait_timeout: Option<Option<Duration>>,
     pub client_idle_timeout: Option<Option<Duration>>,
     pub idle_transaction_timeout: Option<Option<Duration>>,
+    pub pin_idle_timeout: Option<Option<Duration>>,
     pub transaction_timeout: Option<Option<Duration>>,
 }
 
@@ -194,6 +195,7 @@ pub struct PoolSettings {
     pub query_wait_notify: Option<Duration>,
     pub client_idle_timeout: Option<Duration>,
     pub idle_transaction_timeout: Option<Duration>,
+    pub pin_idle_timeout: Option<Duration>,
     pub transaction_timeout: Option<Duration>,
     pub max_prepared_statements: u32,
     pub cancel_on_disconnect: bool,
@@ -253,6 +255,7 @@ impl Config {
             query_wait_notify: global.query_wait_notify,
             client_idle_timeout: user.client_idle_timeout.unwrap_or(defaults.client_idle_timeout),
             idle_transaction_timeout: user.idle_transaction_timeout.unwrap_or(defaults.idle_transaction_timeout),
+            pin_idle_timeout: user.pin_idle_timeout.unwrap_or(defaults.pin_idle_timeout),
             transaction_timeout: user.transaction_timeout.unwrap_or(defaults.transaction_timeout),
             max_prepared_statements: global.max_prepared_statements,
             cancel_on_disconnect: global.cancel_on_disconnect,

@@ -382,6 +382,7 @@ fn user(settings: UserSettings) -> User {
         query_wait_timeout,
         client_idle_timeout,
         idle_transaction_timeout,
+        pin_idle_timeout,
         transaction_timeout,
     } = settings;
     User {
@@ -394,6 +395,7 @@ fn user(settings: UserSettings) -> User {
         query_wait_timeout,
         client_idle_timeout,
         idle_transaction_timeout,
+        pin_idle_timeout,
         transaction_timeout,
     }
 }

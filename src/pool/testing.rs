@@ -49,6 +49,7 @@ pub(super) fn settings(pool_size: u32) -> PoolSettings {
         query_wait_notify: None,
         client_idle_timeout: None,
         idle_transaction_timeout: None,
+        pin_idle_timeout: None,
         transaction_timeout: None,
         max_prepared_statements: 200,
         cancel_on_disconnect: true,
@@ -205,6 +206,7 @@ fn defaults() -> Defaults {
         query_wait_timeout: pool.query_wait_timeout,
         client_idle_timeout: None,
         idle_transaction_timeout: None,
+        pin_idle_timeout: None,
         transaction_timeout: None,
     }
 }

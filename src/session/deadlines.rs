@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::config::model::PoolSettings;
+use crate::telemetry::labels::Pin;
 
 /// What a logged-in session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,10 @@ impl Phase {
     }
 }
 
+/// A client that has taken a number keeps its server for so long, to ask which.
+const NUMBERS_MAX: Duration = Duration::from_secs(1);
+const FOR_NUMBERS: u16 = 1 << Pin::Number as u16;
+
 /// Where a session stands in time; microseconds of one monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
@@ -48,6 +53,8 @@ pub struct Clocks {
     pub query_since: u64,
     /// When the present transaction began, waiting included.
     pub transaction_since: u64,
+    /// Why it keeps its server beyond its transaction, a bit each.
+    pub pins: u16,
 }
 
 /// What the session must be told.
@@ -59,6 +66,10 @@ pub enum Due {
     QueryInQueue,
     /// `client_idle_timeout`.
     Idle,
+    /// It keeps its server for numbers of sequences that it does not ask for.
+    Numbers,
+    /// `pin_idle_timeout`.
+    IdlePinned,
     /// `idle_transaction_timeout`.
     IdleTransaction,
     /// `transaction_timeout`.
@@ -75,7 +86,12 @@ pub fn due(clocks: &Clocks, settings: &PoolSettings, now: u64) -> Option<Due> {
     let transaction = || passed(clocks.transaction_since, settings.transaction_timeout).then_some(Due::Transaction);
     let query = |due| passed(clocks.query_since, settings.query_timeout).then_some(due);
     match clocks.phase {
-        Phase::Idle => passed(clocks.phase_since, settings.client_idle_timeout).then_some(Due::Idle),
+        Phase::Idle => {
+            let pinned = clocks.pins & !FOR_NUMBERS != 0 && passed(clocks.phase_since, settings.pin_idle_timeout);
+            let numbers = clocks.pins & FOR_NUMBERS != 0 && passed(clocks.phase_since, Some(NUMBERS_MAX));
+            let idle = || passed(clocks.phase_since, settings.client_idle_timeout).then_some(Due::Idle);
+            pinned.then_some(Due::IdlePinned).or_else(idle).or(numbers.then_some(Due::Numbers))
+        }
         Phase::Query => query(Due::Query).or_else(transaction),
         Phase::Waiting => query(Due::QueryInQueue)
             .or_else(transaction)
@@ -88,15 +104,15 @@ pub fn due(clocks: &Clocks, settings: &PoolSettings, now: u64) -> Option<Due> {
     }
 }
 
-/// Whether any of these settings needs the sessions to be looked at.
-pub fn any(settings: &PoolSettings) -> bool {
-    [
+/// Whether such a session is to be looked at.
+pub fn any(clocks: &Clocks, settings: &PoolSettings) -> bool {
+    let limits = [
         settings.query_timeout,
         settings.client_idle_timeout,
         settings.idle_transaction_timeout,
+        settings.pin_idle_timeout,
         settings.transaction_timeout,
         settings.query_wait_notify,
-    ]
-    .iter()
-    .any(Option::is_some)
+    ];
+    clocks.pins != 0 || limits.iter().any(Option::is_some)
 }

@@ -86,10 +86,12 @@ impl Order {
     pub const OBSOLETE: Self = Self(1 << 9);
     /// A cancel request has landed that may have come too early, or it is time to send it again.
     pub const CANCEL_AGAIN: Self = Self(1 << 12);
-    const DUE: [(Due, Self); 6] = [
+    const DUE: [(Due, Self); 8] = [
         (Due::Query, Self(1 << 4)),
         (Due::QueryInQueue, Self(1 << 10)),
         (Due::Idle, Self(1 << 5)),
+        (Due::Numbers, Self(1 << 14)),
+        (Due::IdlePinned, Self(1 << 13)),
         (Due::IdleTransaction, Self(1 << 6)),
         (Due::Transaction, Self(1 << 7)),
         (Due::WaitNotice, Self(1 << 8)),
@@ -261,6 +263,7 @@ impl Shared {
             phase_since: self.phase_since.load(Ordering::Relaxed),
             query_since: self.query_since.load(Ordering::Relaxed),
             transaction_since: self.transaction_since.load(Ordering::Relaxed),
+            pins: self.pins.load(Ordering::Relaxed),
         }
     }
 
@@ -456,10 +459,11 @@ impl Registry {
         let now = whole_micros(now.saturating_duration_since(self.origin));
         for shared in self.all() {
             let settings = shared.pool.settings();
-            if !any(&settings) {
+            let clocks = shared.clocks();
+            if !any(&clocks, &settings) {
                 continue;
             }
-            if let Some(due) = due(&shared.clocks(), &settings, now) {
+            if let Some(due) = due(&clocks, &settings, now) {
                 let order = Order::DUE.iter().find(|(which, _)| *which == due).map(|(_, order)| *order);
                 order.into_iter().for_each(|order| shared.order(order));
             }

@@ -133,9 +133,12 @@ fn reply(end: &End, server: Option<String>) -> Option<ErrorReply> {
         End::SettingRefused => fatal(SqlState::INVALID_PARAMETER_VALUE, "invalid server parameter"),
         End::TimedOut(Due::Query) => fatal(SqlState::QUERY_CANCELED, "query timeout"),
         End::TimedOut(Due::QueryInQueue) => fatal(SqlState::QUERY_CANCELED, "query_timeout"),
+        End::TimedOut(Due::IdlePinned) => fatal(SqlState::IDLE_SESSION_TIMEOUT, "pin_idle_timeout"),
         End::TimedOut(Due::IdleTransaction) => fatal(SqlState::PROTOCOL_VIOLATION, "idle transaction timeout"),
         End::TimedOut(Due::Transaction) => fatal(SqlState::PROTOCOL_VIOLATION, "transaction timeout"),
-        End::TimedOut(Due::Idle | Due::WaitNotice) => fatal(SqlState::IDLE_SESSION_TIMEOUT, "client_idle_timeout"),
+        End::TimedOut(Due::Idle | Due::Numbers | Due::WaitNotice) => {
+            fatal(SqlState::IDLE_SESSION_TIMEOUT, "client_idle_timeout")
+        }
         End::Ordered(orders) if orders.has(Order::KILL) => fatal(SqlState::ADMIN_SHUTDOWN, "admin forced disconnect"),
         End::Ordered(orders) if orders.has(Order::DATABASE_GONE) => fatal(SqlState::ADMIN_SHUTDOWN, "database removed"),
         End::Ordered(_) => fatal(SqlState::ADMIN_SHUTDOWN, "server shutting down"),
@@ -167,9 +170,10 @@ fn close_reason(end: &End) -> CloseReason {
         End::NoServer(_) => CloseReason::DatabaseChanged,
         End::ServerLost { .. } => CloseReason::ServerLost,
         End::TimedOut(Due::Query | Due::QueryInQueue) => CloseReason::QueryTimeout,
+        End::TimedOut(Due::IdlePinned) => CloseReason::PinIdleTimeout,
         End::TimedOut(Due::IdleTransaction) => CloseReason::IdleTransactionTimeout,
         End::TimedOut(Due::Transaction) => CloseReason::TransactionTimeout,
-        End::TimedOut(Due::Idle | Due::WaitNotice) => CloseReason::ClientIdleTimeout,
+        End::TimedOut(Due::Idle | Due::Numbers | Due::WaitNotice) => CloseReason::ClientIdleTimeout,
         End::Ordered(orders) if orders.has(Order::SHUTDOWN) => CloseReason::Shutdown,
         End::Ordered(orders) if orders.has(Order::KILL) || orders.has(Order::BY_OPERATOR) => CloseReason::Killed,
         End::Ordered(_) | End::ServerObsolete => CloseReason::DatabaseChanged,

@@ -72,6 +72,8 @@ pub enum What {
     Seed,
     /// A connection to another server.
     Connection,
+    /// Numbers of sequences that the client has taken and mostly asks for next.
+    Number,
 }
 
 /// Why nobody knows what a statement leaves.

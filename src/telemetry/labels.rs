@@ -80,6 +80,8 @@ labels! {
         ClientIdleTimeout = "client_idle_timeout",
         /// `idle_transaction_timeout`
         IdleTransactionTimeout = "idle_transaction_timeout",
+        /// `pin_idle_timeout`
+        PinIdleTimeout = "pin_idle_timeout",
         /// `transaction_timeout`
         TransactionTimeout = "transaction_timeout",
         /// Its server was lost, and its session with it.
@@ -114,6 +116,8 @@ labels! {
         Seed = "seed",
         /// It has a connection to another server.
         Connection = "connection",
+        /// It has taken numbers of sequences, and mostly asks for them next.
+        Number = "sequence",
     }
 
     /// Why a server is reset before it serves another client.

@@ -88,6 +88,8 @@ overrides! {
             /// As the global setting, for this user.
             idle_transaction_timeout: Timeout, overrides: idle_transaction_timeout;
             /// As the global setting, for this user.
+            pin_idle_timeout: Timeout, overrides: pin_idle_timeout;
+            /// As the global setting, for this user.
             transaction_timeout: Timeout, overrides: transaction_timeout;
         }
     }

@@ -45,6 +45,9 @@ settings! {
             client_idle_timeout: Timeout = "0", reload: live;
             /// A client that asks nothing for so long within a transaction is disconnected. 0: never.
             idle_transaction_timeout: Timeout = "0", reload: live;
+            /// A client that asks nothing for so long, outside a transaction, and keeps a server for what only that has (`pin`),
+            /// is disconnected. 0: never.
+            pin_idle_timeout: Timeout = "0", reload: live;
             /// How long a transaction may take. Its client is disconnected. 0: no limit.
             transaction_timeout: Timeout = "0", reload: live;
         }

@@ -55,6 +55,8 @@ pub struct Relay {
     pub base: Option<ParamSet>,
     /// What they have done, once they have done anything.
     pub own: Option<Box<Own>>,
+    /// It has asked for `lastval()` or its like.
+    pub asks_numbers: bool,
 }
 
 /// The server that the client has, as far as the relay reads or changes it.
@@ -133,6 +135,7 @@ impl Relay {
             tracks: false,
             base: None,
             own: None,
+            asks_numbers: false,
         }
     }
 

@@ -12,7 +12,7 @@ use super::prefix::SETTING;
 use super::prepared::put_frame;
 use super::steps::Steps;
 use crate::server::NumbersOf;
-use crate::sql::deeds::{Deed, Deeds, Doubt};
+use crate::sql::deeds::{Deed, Deeds, Doubt, Name, What};
 use crate::types::ClientId;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::tag::{backend, frontend};
@@ -28,19 +28,23 @@ pub struct Numbers {
     taken: bool,
     /// Clients of this pool ask for them.
     watched: bool,
-    /// This one does, and nobody knew.
+    /// This one does.
+    asks: bool,
+    /// It does, and nobody knew.
     pub news: bool,
+    /// It has taken some in the transaction under way, and not asked since.
+    took: bool,
 }
 
 impl Numbers {
     /// The client gets a server.
-    pub fn begin(&mut self, client: ClientId, there: NumbersOf, watched: bool) {
+    pub fn begin(&mut self, client: ClientId, there: NumbersOf, watched: bool, asks: bool) {
         let others = match there {
             NumbersOf::Nobody => false,
             NumbersOf::One(other) => other != client,
             NumbersOf::Several => true,
         };
-        *self = Self { of: Some(client), others, watched, ..Self::default() };
+        *self = Self { of: Some(client), others, watched, asks, ..Self::default() };
     }
 
     /// The client leaves it: whose numbers may be there.
@@ -60,20 +64,21 @@ impl Numbers {
     /// A statement has come to its end, with this tag.
     #[inline]
     pub(super) fn done(&mut self, tag: &[u8]) {
-        if self.others {
-            self.taken |= takes(tag);
+        if (self.others || self.asks) && takes(tag) {
+            (self.taken, self.took) = (true, true);
         }
     }
 
     /// Whatever was there is gone.
     pub(super) fn discarded(&mut self) {
-        (self.others, self.taken) = (false, false);
+        (self.others, self.taken, self.took) = (false, false, false);
     }
 
     /// The statement that has come to its end did this.
     pub(super) fn does(&mut self, deed: &Deed) {
         match deed {
-            Deed::TakesNumber => self.taken = true,
+            Deed::TakesNumber => (self.taken, self.took) = (true, true),
+            Deed::AsksNumber => self.took = false,
             Deed::ForgetsNumbers | Deed::DiscardAll => self.discarded(),
             _ => {}
         }
@@ -105,10 +110,31 @@ pub(super) fn asks(deed: &Deed) -> bool {
 }
 
 impl Relay {
+    /// A transaction is over. A client that asks for numbers mostly does so in the next one behind that which took them: it
+    /// keeps its server for that.
+    pub(super) fn keeps_for_numbers(&mut self, exchange: &mut Exchange) {
+        let numbers = &mut exchange.session.numbers;
+        if !numbers.asks {
+            return;
+        }
+        let deed = match std::mem::take(&mut numbers.took) {
+            true => Deed::Holds(What::Number, Name::default()),
+            false => Deed::Lets(What::Number, None),
+        };
+        self.own.get_or_insert_default().does(&deed, |_| false);
+    }
+
+    /// It has not asked for so long that it needs its server no more for that.
+    pub fn lets_numbers(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.does(&Deed::Lets(What::Number, None), |_| false);
+        }
+    }
+
     /// Before statements that do this: discards what others have left, if they may ask for it. Where the client may have
     /// taken numbers of its own since it has the server, it is too late for that.
     pub(super) fn before_numbers<'a>(
-        &self,
+        &mut self,
         server: &mut Attached<'_>,
         mut deeds: impl Iterator<Item = &'a Deed> + Clone,
         steps: &mut Steps,
@@ -118,7 +144,11 @@ impl Relay {
             return;
         }
         let asked = deeds.clone().any(asks);
-        exchange.session.numbers.news |= asked && !exchange.session.numbers.watched;
+        if asked {
+            self.asks_numbers = true;
+            exchange.session.numbers.asks = true;
+            exchange.session.numbers.news |= !exchange.session.numbers.watched;
+        }
         let numbers = &exchange.session.numbers;
         let may_ask = asked || deeds.any(|deed| *deed == Deed::Unclear(Doubt::Code));
         if may_ask && numbers.others && !numbers.taken && exchange.pipeline.status != Status::Failed {

@@ -214,7 +214,7 @@ impl Own {
 /// What PostgreSQL keeps although the transaction that made it is rolled back.
 pub(super) fn outlasts_rollback(what: What) -> bool {
     match what {
-        What::Statement | What::Lock | What::Library | What::Seed | What::Connection => true,
+        What::Statement | What::Lock | What::Library | What::Seed | What::Connection | What::Number => true,
         What::Temporary | What::Cursor | What::Channel => false,
     }
 }

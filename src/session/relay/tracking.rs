@@ -177,6 +177,9 @@ impl Relay {
     /// is set anew before the client's next message.
     #[inline]
     pub(super) fn session_ready(&mut self, exchange: &mut Exchange, idle: bool) {
+        if idle {
+            self.keeps_for_numbers(exchange);
+        }
         if self.own.is_none() && exchange.session.there.is_none() {
             return;
         }
@@ -194,8 +197,10 @@ impl Relay {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
-                Deed::Local | Deed::AsksNumber => {}
-                Deed::TakesNumber | Deed::ForgetsNumbers => server.exchange.session.numbers.does(deed),
+                Deed::Local => {}
+                Deed::AsksNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
+                    server.exchange.session.numbers.does(deed)
+                }
                 Deed::MayLet(what) => server.exchange.session.may_be_gone.push(*what),
                 deed => {
                     server.exchange.session.numbers.does(deed);

@@ -40,7 +40,8 @@ impl Undo {
                 What::Cursor => add("CLOSE ALL"),
                 What::Channel => add("UNLISTEN *"),
                 What::Lock => add("SELECT pg_catalog.pg_advisory_unlock_all()"),
-                What::Statement => {}
+                // Others' numbers are discarded before anybody asks.
+                What::Statement | What::Number => {}
                 What::Library | What::Seed | What::Connection => return Self::Close,
             }
         }

@@ -98,6 +98,7 @@ async fn idle_clients_are_ended_by_the_limit_for_what_they_idle_in() {
     let database = Database::create("idle_timeouts");
     for (setting, opens, code, text) in [
         ("client_idle_timeout", "SELECT 1", "57P05", "client_idle_timeout"),
+        ("pin_idle_timeout", "CREATE TEMP TABLE t (n int)", "57P05", "pin_idle_timeout"),
         ("idle_transaction_timeout", "BEGIN", "08P01", "idle transaction timeout"),
         ("transaction_timeout", "BEGIN", "08P01", "transaction timeout"),
     ] {
@@ -117,6 +118,16 @@ async fn limits_do_not_reach_those_who_are_not_concerned() {
     let client = Session::connect(&pooler.app_dsn("app")).await;
     client.batch_execute("SELECT pg_sleep(1)").await.expect("it does not idle");
     client.batch_execute("BEGIN; SELECT pg_sleep(1); COMMIT").await.expect("it does not idle");
+    let pooler = config(&database).set("pin_idle_timeout", "0.1").start();
+    let client = Session::connect(&pooler.app_dsn("app")).await;
+    for ends in ["DROP TABLE t", "DISCARD ALL"] {
+        client.batch_execute("CREATE TEMP TABLE t (n int); SELECT pg_sleep(0.5)").await.expect("it does not idle");
+        client.batch_execute(ends).await.expect("it is there");
+        // A limit that concerned it would have passed by then.
+        let other = Session::connect(&pooler.app_dsn("app")).await;
+        other.batch_execute("SELECT pg_sleep(0.5)").await.expect("it runs");
+        client.batch_execute("SELECT 1").await.expect("it keeps no server");
+    }
     let pooler = config(&database).set("query_timeout", "0.3").start();
     let client = Session::connect(&pooler.app_dsn("app")).await;
     client.batch_execute("BEGIN").await.expect("it runs");

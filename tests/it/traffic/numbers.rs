@@ -1,9 +1,11 @@
 //! `lastval()` and `currval()` answer for the numbers of their own client only.
 
-use super::{app, direct, shown, trusting};
-use crate::support::Database;
+use std::time::Duration;
+
+use super::{app, direct, rows, shown, trusting, waiting};
 use crate::support::pooler::Pooler;
 use crate::support::raw::{Raw, bind, execute, extended, parse, query, sync, target};
+use crate::support::{Database, wait_until};
 
 fn one_server(name: &str) -> (Database, Pooler) {
     let database = Database::create(name);
@@ -19,6 +21,12 @@ fn asks(client: &mut Raw, request: &[u8]) -> String {
     let answer = client.until(b'Z');
     let texts = answer.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned());
     shown(&answer) + &texts.collect::<String>()
+}
+
+/// How many clients keep a server.
+fn pins(pooler: &Pooler) -> usize {
+    let mut console = Raw::trusted(pooler.port(), "admin", "pgbouncer");
+    rows(&mut console, "SHOW CLIENTS").iter().filter(|row| row.last().is_some_and(|pins| !pins.is_empty())).count()
 }
 
 fn prepared(text: &str) -> Vec<u8> {
@@ -93,6 +101,37 @@ fn a_client_reads_its_own_number_while_it_has_the_server() {
     asks(&mut one, &query("SELECT nextval('s')"));
     asks(&mut one, &query("DISCARD ALL"));
     number(&asks(&mut one, &query("SELECT currval('s')")), "55000");
+}
+
+#[test]
+fn who_asks_keeps_its_server_until_it_has_asked() {
+    let (_database, pooler) = one_server("numbers_kept");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let inserts = query("INSERT INTO t (x) VALUES (1)");
+    // Nobody knows yet that it asks.
+    asks(&mut one, &inserts);
+    asks(&mut two, &query("SELECT nextval('u')"));
+    assert!(asks(&mut one, &query("SELECT lastval()")).contains("55000"));
+    // On a machine that stands still for a second it may come too late.
+    wait_until("it to have its number although another waits", Duration::from_secs(30), || {
+        asks(&mut one, &inserts);
+        two.send(&query("SELECT nextval('u')"));
+        wait_until("the other to wait, or to be served", Duration::from_secs(30), || {
+            waiting(&pooler) == 1 || pins(&pooler) == 0
+        });
+        let answer = asks(&mut one, &query("SELECT 'id ' || currval('t_id_seq')"));
+        two.until(b'Z');
+        answer.contains("id ")
+    });
+    for goes_on in ["SELECT 1", "ROLLBACK", "BEGIN; SELECT lastval(); COMMIT"] {
+        asks(&mut one, &inserts);
+        asks(&mut one, &query(goes_on));
+        asks(&mut two, &query("SELECT nextval('u')"));
+    }
+    // Nobody waits for ever for a client that does not ask.
+    asks(&mut one, &inserts);
+    asks(&mut two, &query("SELECT nextval('u')"));
+    assert!(asks(&mut one, &query("SELECT lastval()")).contains("55000"));
 }
 
 #[test]

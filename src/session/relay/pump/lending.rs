@@ -33,7 +33,12 @@ impl Pump {
         let mut work = scratch.idle.pop().unwrap_or_default();
         work.begins(asked);
         work.tally.assigned(now.saturating_sub(asked));
-        work.exchange.session.numbers.begin(self.shared.id, lease.numbers, lease.pool().asks_numbers());
+        work.exchange.session.numbers.begin(
+            self.shared.id,
+            lease.numbers,
+            lease.pool().asks_numbers(),
+            self.relay.asks_numbers,
+        );
         self.shared.links(Some(lease.shared.id));
         self.shared.request_begins(asked, true);
         self.shared.enters(Phase::Query, now);

@@ -38,6 +38,10 @@ impl Pump {
         let micros = self.shared.micros(Instant::now());
         match due(&clocks, &self.shared.pool.settings(), micros) {
             Some(Due::WaitNotice) => self.notify_waiting(),
+            Some(Due::Numbers) => {
+                self.relay.lets_numbers();
+                self.give_back_if_settled(None, scratch);
+            }
             // What was due when the order was left may be over by now.
             Some(due) if orders.due().any(|ordered| ordered == due) => return Err(End::TimedOut(due)),
             _ => {}

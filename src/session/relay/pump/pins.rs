@@ -36,7 +36,7 @@ pub fn undo(relay: &mut Relay, shared: &Shared, exchange: &mut Exchange) -> Undo
         Doubt::Code => Dirt::Code,
         Doubt::Text => Dirt::Text,
     });
-    let left = relay.is_tied().then_some(Dirt::LeftBehind);
+    let left = relay.ties().any(|what| what != What::Number).then_some(Dirt::LeftBehind);
     of_doubts.chain(left).for_each(|dirt| events::server_dirty(shared, dirt));
     relay.undo(exchange)
 }
@@ -51,6 +51,7 @@ fn label(what: What) -> Pin {
         What::Library => Pin::Library,
         What::Seed => Pin::Seed,
         What::Connection => Pin::Connection,
+        What::Number => Pin::Number,
     }
 }
 
