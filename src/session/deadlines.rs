@@ -90,7 +90,7 @@ pub fn due(clocks: &Clocks, settings: &PoolSettings, now: u64) -> Option<Due> {
             let pinned = clocks.pins & !FOR_NUMBERS != 0 && passed(clocks.phase_since, settings.pin_idle_timeout);
             let numbers = clocks.pins & FOR_NUMBERS != 0 && passed(clocks.phase_since, Some(NUMBERS_MAX));
             let idle = || passed(clocks.phase_since, settings.client_idle_timeout).then_some(Due::Idle);
-            pinned.then_some(Due::IdlePinned).or_else(idle).or(numbers.then_some(Due::Numbers))
+            pinned.then_some(Due::IdlePinned).or_else(idle).or_else(|| numbers.then_some(Due::Numbers))
         }
         Phase::Query => query(Due::Query).or_else(transaction),
         Phase::Waiting => query(Due::QueryInQueue)
