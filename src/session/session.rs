@@ -59,6 +59,8 @@ impl Session {
 
     async fn finish(self, end: End) {
         let Self { mut pump, registered, guard, present, counted, canceller, mode, accepted_at } = self;
+        // What was said in the middle of a message would be read as the rest of it.
+        let half_told = pump.active.as_ref().is_some_and(|active| active.work.exchange.half_told());
         let mut server = None;
         if matches!(end, End::ServerLost { .. })
             && let Some(mut lost) = pump.active.take()
@@ -66,7 +68,7 @@ impl Session {
             server = Some(lost.lease.endpoint.to_string());
             lost.lease.discard(ServerClosed::ServerLost, &mut lost.work.tally);
         }
-        let reply = reply(&end, server);
+        let reply = reply(&end, server).filter(|_| !half_told);
         let active = pump.active.take();
         registered.shared.enters(Phase::Gone, registered.shared.micros(Instant::now()));
         // Who has said good-bye over a plain connection listens no more: closing it is all that is left.

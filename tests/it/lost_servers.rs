@@ -7,6 +7,7 @@ use pglifeguard::app::demo::{Cluster, ClusterOptions, Watch};
 use pglifeguard::wire::error::ErrorFields;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::peers::Line;
 use crate::support::pooler::Pooler;
 use crate::support::programs::{python, run};
 use crate::support::raw::{FLUSH, Message, Raw, bind, execute, extended, message, parse, query, sync};
@@ -312,4 +313,21 @@ async fn a_client_survives_a_crash_of_postgresql() {
     assert_eq!(code, "25P02");
     client.batch_execute("ROLLBACK").await.expect("it is the end of it");
     eventually("PostgreSQL to be back", async || client.batch_execute("SELECT 1").await.is_ok()).await;
+}
+
+#[test]
+fn half_a_row_is_not_completed_with_an_error() {
+    let database = Database::create("lost_half");
+    let mut line = Line::to(database.port());
+    let section = format!("host = \"127.0.0.1\"\nport = {}\ndbname = \"{}\"\n", line.port(), database.name);
+    let config = PoolerConfig::new().section("databases.app", &section).set("auth_type", "\"trust\"");
+    let pooler = config.start();
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    client.send(&query("SELECT repeat('x', 100000000)"));
+    assert_eq!(client.message().map(|message| message.tag), Some(b'T'));
+    // The row's header, the count of its values, and the length of the only one.
+    assert_eq!(client.bytes(11).first(), Some(&b'D'));
+    line.cut();
+    let value = client.bytes(100_000_000);
+    assert!(value.len() < 100_000_000 && value.iter().all(|byte| *byte == b'x'), "{} bytes", value.len());
 }

@@ -8,7 +8,9 @@ use super::pipeline::{Closed, How, Owed, Status};
 use super::prepared::named_in;
 use super::requests::{none_of_these_exists, said, write_answer};
 use super::steps::Steps;
+use super::tracking::doubts;
 use crate::server::statements::StatementId;
+use crate::sql::deeds::Doubt;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::tag::backend;
@@ -151,9 +153,9 @@ impl Relay {
             backend::COMMAND_COMPLETE | backend::READY | backend::PARAMETER_STATUS if have.len() < header.total => {
                 more_of(header)
             }
-            backend::COMMAND_COMPLETE => self.command_complete(server, &have[HEADER..], steps),
+            backend::COMMAND_COMPLETE => self.command_complete(server, &have[HEADER..]),
             backend::EMPTY_QUERY | backend::PORTAL_SUSPENDED => {
-                self.suspended(server, header.tag, steps);
+                self.suspended(server, header.tag);
                 executed(server.exchange, header.tag)
             }
             backend::COPY_IN | backend::COPY_BOTH => {
@@ -168,19 +170,14 @@ impl Relay {
         }
     }
 
-    fn command_complete(
-        &mut self,
-        server: &mut Attached<'_>,
-        tag: &[u8],
-        steps: &mut Steps,
-    ) -> Result<Take, FrameError> {
+    fn command_complete(&mut self, server: &mut Attached<'_>, tag: &[u8]) -> Result<Take, FrameError> {
         server.exchange.is_done(tag);
         match tag {
             b"BEGIN\0" | b"START TRANSACTION\0" => server.exchange.block_begins(),
             b"COMMIT\0" | b"ROLLBACK\0" | b"PREPARE TRANSACTION\0" => server.exchange.block_may_end(),
             _ => {}
         }
-        self.done(server, tag, steps);
+        self.done(server, tag);
         match tag {
             b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => {
                 self.names.clear();
@@ -237,7 +234,7 @@ impl Relay {
         exchange.block = if status == Status::Idle { Block::Outside } else { Block::Inside };
         exchange.pipeline.copying_in = false;
         self.settings_after(server, status, steps);
-        self.session_ready(server.exchange, status == Status::Idle);
+        self.session_ready(server, status == Status::Idle, steps);
         let exchange = &mut *server.exchange;
         if status == Status::Idle {
             exchange.before.clear();
@@ -318,6 +315,9 @@ impl Relay {
             }
             (false, _) => {}
         }
+        if exchange.pipeline.inquires() {
+            return Ok(Take::Drop);
+        }
         if exchange.pipeline.in_doubt() {
             exchange.pipeline.drop_doubtful_front();
             give_answers(exchange, steps);
@@ -331,14 +331,13 @@ impl Relay {
         exchange.pipeline.copying_in = false;
         exchange.rolled_back = true;
         exchange.answered = true;
-        self.request_failed(server, steps);
+        self.request_failed(server);
         let exchange = &mut *server.exchange;
         let mut dropped = None;
         let take = match exchange.pipeline.front() {
             // It would be the answer to what the client sends next, or the next client.
             None => return Err(FrameError::Tag(backend::ERROR)),
-            Some(Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync) => return Ok(Take::Pass),
-            Some(Owed::Inquiry) => return Ok(Take::Drop),
+            Some(Owed::Function | Owed::Sync(_) | Owed::DoubtfulSync | Owed::Inquiry) => return Ok(Take::Pass),
             Some(Owed::Query { .. }) => {
                 self.doubt(server.exchange, false, steps);
                 return Ok(Take::Pass);
@@ -348,9 +347,7 @@ impl Relay {
                 Take::Drop
             }
             Some(owed) => {
-                heard.setting_refused = owed.is_prefix()
-                    && (heard.error == Some(SqlState::INVALID_PARAMETER_VALUE)
-                        || (exchange.session.assigning.is_some() && heard.error.is_some_and(is_refusal)));
+                let prefix = owed.is_prefix();
                 let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
                 if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
                     dropped = fields.message.and_then(named_in);
@@ -358,6 +355,9 @@ impl Relay {
                 if names && heard.error == Some(SqlState::NOT_SUPPORTED) {
                     // "Cached plan must not change result type": so it would be for as long as the server has it.
                     server.statements.doubt();
+                }
+                if prefix {
+                    heard.setting_refused = refused(exchange, heard.error);
                 }
                 Take::Pass
             }
@@ -380,6 +380,17 @@ impl Relay {
         steps.to_client.own(|out| none_of_these_exists(&names).hint(hint).encode(out));
         true
     }
+}
+
+/// Whether a setting of ours was refused for good. It may have been one that undoes what others have set: the next client is
+/// to be spared that.
+fn refused(exchange: &mut Exchange, error: Option<SqlState>) -> bool {
+    let refused = error == Some(SqlState::INVALID_PARAMETER_VALUE)
+        || (exchange.session.assigning.is_some() && error.is_some_and(is_refusal));
+    if refused {
+        doubts(exchange, Doubt::Setting);
+    }
+    refused
 }
 
 /// Whether a setting would be refused the next time, too: its value, its name, or who may set it.

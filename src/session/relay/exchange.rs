@@ -108,8 +108,8 @@ pub struct Course {
     pub(super) assigning: Option<ParamSet>,
     /// What the server's session has become since the client has it.
     pub(super) there: Option<Box<Own>>,
-    /// Reported settings that the server has reset, and that the client had asked for at its login: what the server says
-    /// of them until it is ready is nothing to the client.
+    /// Reported settings that were reset, and that the client had asked for at its login: what the server says of them
+    /// is not believed before all that the client has asked for is answered.
     pub(super) restored: SmallVec<[Box<str>; 1]>,
     /// Of these something may be gone that ties the client to the server.
     pub(super) may_be_gone: SmallVec<[What; 1]>,
@@ -301,6 +301,11 @@ impl Exchange {
             self.in_block = self.pipeline.status == Status::InTransaction;
         }
         self.may_cancel = self.may_cancel && allows_cancel(self.in_block);
+    }
+
+    /// Whether the client has the front of a message only: nothing else may be said to it.
+    pub fn half_told(&self) -> bool {
+        self.run.left > 0 && self.run.forward
     }
 
     /// Whether the server may go to someone else: it owes nothing, is idle, in sync, and no frame is half done,

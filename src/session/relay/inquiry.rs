@@ -83,5 +83,4 @@ impl Relay {
 fn answered(exchange: &mut Exchange) {
     exchange.pipeline.pop();
     exchange.session.asking.clear();
-    exchange.rolled_back = false;
 }

@@ -73,8 +73,7 @@ impl Relay {
     /// whatever it had left there.
     pub fn lose(&mut self, server: &mut Attached<'_>, why: &str, steps: &mut Steps) -> Option<Aftermath> {
         let exchange = &mut *server.exchange;
-        let half = exchange.run.left > 0 && exchange.run.forward;
-        if !self.own_names || half || self.is_tied() || exchange.pipeline.in_doubt() {
+        if !self.own_names || exchange.half_told() || self.is_tied() || exchange.pipeline.in_doubt() {
             return None;
         }
         if let Some(own) = &mut self.own {
@@ -83,6 +82,8 @@ impl Relay {
         // What is still to come of a frame under way goes nowhere.
         self.run.forward = false;
         self.put_settings_back(exchange, steps);
+        self.restore(server, true, steps);
+        let exchange = &mut *server.exchange;
         let quiet = exchange.pipeline.iter().all(is_ours);
         // It has been answered, and its Sync is to come; or what it has asked for last waits for its settings.
         let waits = quiet && (exchange.pipeline.unsynced || exchange.gate == Gate::Settling);

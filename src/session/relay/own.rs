@@ -27,6 +27,8 @@ pub struct Own {
 struct Held {
     settings: ParamSet,
     things: Arc<Vec<(What, Name)>>,
+    /// Reported settings that were reset, and that its server is to have as it asked for them at its login.
+    reset: Arc<Vec<Name>>,
 }
 
 impl Own {
@@ -77,6 +79,26 @@ impl Own {
     pub fn lacks(&mut self, what: What) {
         self.lets(what, None);
         self.before = None;
+    }
+
+    /// A reported setting was reset that it had asked for at its login.
+    pub fn resets(&mut self, name: &str) {
+        let name = Name::from(name.to_ascii_lowercase().as_bytes());
+        if !self.now.reset.contains(&name) {
+            Arc::make_mut(&mut self.change().reset).push(name);
+        }
+    }
+
+    /// Whether it was reset, and that holds.
+    pub fn has_reset(&self, name: &str) -> bool {
+        self.now.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// What was reset is as it asked for it again.
+    pub fn restored(&mut self) {
+        if !self.now.reset.is_empty() {
+            self.now.reset = Arc::default();
+        }
     }
 
     /// What it had on its server is gone.
@@ -157,15 +179,22 @@ impl Own {
 
     fn set(&mut self, name: &[u8], value: Option<&[u8]>, reported: impl Fn(&str) -> bool) {
         // A name that is not UTF-8 is that of no setting.
-        let Some(name) = str::from_utf8(name).ok().filter(|name| !reported(name)) else { return };
+        let Ok(name) = str::from_utf8(name) else { return };
+        if reported(name) {
+            if value.is_some() && self.has_reset(name) {
+                Arc::make_mut(&mut self.change().reset).retain(|reset| !reset.eq_ignore_ascii_case(name.as_bytes()));
+            }
+            return;
+        }
         let settings = &mut self.change().settings;
         if name == AUTHORIZATION {
             settings.remove(ROLE);
         }
-        match value {
-            Some(value) => _ = settings.set(name, value),
-            None => _ = settings.remove(name),
+        if [AUTHORIZATION, ROLE].contains(&name) || value.is_none() {
+            // What it becomes comes behind what it has set before.
+            settings.remove(name);
         }
+        value.iter().for_each(|value| _ = settings.set(name, value));
     }
 
     fn reset_all(&mut self) {

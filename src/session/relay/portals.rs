@@ -46,9 +46,17 @@ pub struct Portals {
     /// The unnamed one was executed since it was bound.
     executed: bool,
     /// Those that may do more than nothing that matters.
-    named: SmallVec<[(Box<[u8]>, Does); 1]>,
+    named: SmallVec<[Named; 1]>,
     /// There are more of those.
     more: bool,
+}
+
+#[derive(Debug)]
+struct Named {
+    name: Box<[u8]>,
+    does: Does,
+    /// It was executed since it was bound.
+    executed: bool,
 }
 
 /// So many are told apart.
@@ -64,11 +72,12 @@ impl Portals {
             self.executed = false;
             return;
         }
-        if let Some((_, known)) = self.named.iter_mut().find(|(known, _)| **known == *portal) {
+        if let Some(known) = self.named.iter_mut().find(|known| *known.name == *portal) {
             // One of the two Binds fails, unless a Close stands between them, which may fail as well.
-            *known = either(known, does);
+            known.does = either(&known.does, does);
+            known.executed = false;
         } else if !does.is_nothing() && self.named.len() < NAMED_MAX {
-            self.named.push((portal.into(), does));
+            self.named.push(Named { name: portal.into(), does, executed: false });
         } else {
             self.more |= !does.is_nothing();
         }
@@ -77,17 +86,25 @@ impl Portals {
     /// What executing it may do.
     pub fn execute(&mut self, portal: &[u8]) -> Does {
         if portal.is_empty() {
-            self.executed = true;
-            return self.unnamed.clone();
+            return executed(&self.unnamed, &mut self.executed);
         }
-        let known = self.named.iter().find(|(known, _)| **known == *portal).map(|(_, does)| does.clone());
-        known.unwrap_or_else(|| if self.more { Does::anything() } else { Does::default() })
+        if let Some(known) = self.named.iter_mut().find(|known| *known.name == *portal) {
+            return executed(&known.does, &mut known.executed);
+        }
+        if self.more { Does::anything() } else { Does::default() }
+    }
+
+    /// Whether something may be done that nobody has executed: FETCH runs the portals of others.
+    pub fn may_be_fetched(&self) -> bool {
+        self.more || self.named.iter().any(|known| !known.executed && known.does.deeds.is_some())
     }
 
     /// A Bind or an Execute may not have been carried out.
     pub fn doubt(&mut self) {
         self.unnamed = Does::anything();
         self.executed = false;
+        // One that was bound again may be the old one.
+        self.named.iter_mut().for_each(|known| known.does = Does::anything());
     }
 
     /// The transaction is over, and they with it.
@@ -98,6 +115,13 @@ impl Portals {
         (*executed, *more) = (false, false);
         named.clear();
     }
+}
+
+/// What a portal does that is executed, perhaps not for the first time: then it goes on, or does nothing, or the first time
+/// has failed.
+fn executed(does: &Does, before: &mut bool) -> Does {
+    let again = std::mem::replace(before, true) && does.deeds.is_some();
+    if again { Does { effect: does.effect, ..Does::anything() } } else { does.clone() }
 }
 
 /// Bound again, a portal has another effect, or the old one if that fails; what it does to the session it does only if
@@ -139,6 +163,25 @@ mod tests {
         assert_eq!(portals.execute(b"").effect, Effect::Any);
         portals.bind(b"", Does::effect(Effect::Plain));
         assert_eq!(portals.execute(b"").effect, Effect::Plain, "it was executed before");
+    }
+
+    #[test]
+    fn what_is_executed_again_does_nothing_that_is_known() {
+        let does = Does { effect: Effect::Plain, deeds: Some(Arc::new(Deeds::from_elem(Deed::ResetAll, 1))) };
+        let mut portals = Portals::default();
+        for portal in [&b""[..], b"a"] {
+            portals.bind(portal, does.clone());
+            assert_eq!([portals.execute(portal), portals.execute(portal)].map(|does| does.deeds), {
+                [does.deeds.clone(), Does::anything().deeds]
+            });
+            portals.bind(portal, does.clone());
+            assert_eq!(portals.execute(portal), does);
+        }
+        assert!(!portals.may_be_fetched());
+        portals.bind(b"b", does.clone());
+        assert!(portals.may_be_fetched());
+        portals.doubt();
+        assert_eq!(portals.execute(b"b"), Does::anything());
     }
 
     #[test]

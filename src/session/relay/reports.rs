@@ -3,7 +3,10 @@
 use super::backend::Take;
 use super::machine::{Attached, Relay};
 use super::pipeline::Status;
+use super::settings::takes_a_role;
 use super::steps::Steps;
+use super::tracking::doubts;
+use crate::sql::deeds::Doubt;
 use crate::wire::frame::{self, FrameError};
 use crate::wire::message::backend::parameter_status;
 use crate::wire::tag::backend;
@@ -13,6 +16,9 @@ impl Relay {
     pub(super) fn settle(&mut self, server: &mut Attached<'_>) {
         if server.exchange.pipeline.status != Status::Idle {
             return;
+        }
+        if self.tracks && server.exchange.portals.may_be_fetched() {
+            doubts(server.exchange, Doubt::Code);
         }
         server.exchange.portals.clear();
         if std::mem::take(&mut server.exchange.rolled_back) {
@@ -24,6 +30,9 @@ impl Relay {
         server.exchange.session.assigning = None;
         if let Some(there) = server.exchange.session.there.take() {
             *server.assigned = there.kept();
+            if self.tracks && server.assigned.as_ref().is_some_and(takes_a_role) {
+                doubts(server.exchange, Doubt::Setting);
+            }
         }
     }
 
@@ -100,7 +109,7 @@ impl Relay {
         server.params.set(name, value);
         let Some(known) = self.params.get(name) else { return Ok(Take::Pass) };
         let exchange = &mut *server.exchange;
-        if exchange.session.restored.iter().any(|restored| restored.eq_ignore_ascii_case(name)) {
+        if self.own.as_deref().is_some_and(|own| own.has_reset(name)) {
             *server.matched = None;
             return Ok(Take::Drop);
         }

@@ -38,30 +38,60 @@ pub fn differences(client: &ParamSet, server: &ParamSet) -> Changes {
 /// A setting that no server reports, and what it is to be; `None`: the server's own default.
 pub type Assignment = (Box<str>, Option<Box<[u8]>>);
 
-/// What turns a server that has these of them into one that has the others. Nobody may set everything: what another
-/// client became is undone before, what this one became comes last.
+/// What turns a server that has these of them into one that has the others. Not every role may set everything: what another
+/// client became is undone before, and what this one became it becomes in the order in which it has said so.
 pub fn assignments(client: Option<&ParamSet>, server: Option<&ParamSet>) -> SmallVec<[Assignment; 2]> {
     let get = |set: Option<&ParamSet>, name: &str| set.and_then(|set| set.get(name)).map(Box::<[u8]>::from);
-    let who = |set| [AUTHORIZATION, ROLE].map(|name| (Box::from(name), get(set, name)));
+    let who = |set| [AUTHORIZATION, ROLE].map(|name| get(set, name));
     let plain = |set: Option<&'_ ParamSet>| -> Vec<Box<str>> {
         let names = set.iter().flat_map(|set| set.iter()).map(|(name, _)| name);
         names.filter(|name| ![AUTHORIZATION, ROLE].contains(name)).map(Box::from).collect()
     };
     let mut all = SmallVec::new();
     let (is, was) = (who(client), who(server));
-    if is != was && was.iter().any(|(_, value)| value.is_some()) {
+    if is != was && was.iter().any(Option::is_some) {
         // It resets the role, too.
         all.extend([(AUTHORIZATION.into(), None), (ROLE.into(), None)]);
     }
     let gone = plain(server).into_iter().filter(|name| get(client, name).is_none());
     all.extend(gone.map(|name| (name, None)));
-    let wanted = plain(client).into_iter().map(|name| (get(client, &name), name));
-    all.extend(wanted.filter(|(value, name)| *value != get(server, name)).map(|(value, name)| (name, value)));
-    if is != was {
-        all.extend(is.into_iter().filter(|(_, value)| value.is_some()));
-    }
+    let wanted = client.into_iter().flat_map(ParamSet::iter).map(|(name, value)| (name, Some(Box::from(value))));
+    let lacks = |name: &str, value: &Option<Box<[u8]>>| match [AUTHORIZATION, ROLE].contains(&name) {
+        true => is != was,
+        false => *value != get(server, name),
+    };
+    all.extend(wanted.filter(|(name, value)| lacks(name, value)).map(|(name, value)| (name.into(), value)));
     all
 }
+
+/// Whether some of them may have been set because of the role which the session has, so that others may not reset them one
+/// by one. (RESET ALL everybody may.)
+pub fn takes_a_role(settings: &ParamSet) -> bool {
+    let role = [AUTHORIZATION, ROLE].iter().any(|name| settings.get(name).is_some());
+    let anybodys =
+        |name: &str| ANYBODYS.contains(&name) || name.contains('.') || name.starts_with("default_transaction_");
+    role && !settings.iter().all(|(name, _)| anybodys(name))
+}
+
+/// The settings that are mostly set, of those that every role may.
+const ANYBODYS: [&str; 16] = [
+    AUTHORIZATION,
+    ROLE,
+    "bytea_output",
+    "client_min_messages",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "jit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "plan_cache_mode",
+    "row_security",
+    "search_path",
+    "statement_timeout",
+    "synchronous_commit",
+    "work_mem",
+];
 
 /// Appends Parse, Bind and Execute, without Sync, of what assigns a setting, under this name for the statement.
 pub fn write_assignment(statement: &[u8], (name, value): &Assignment, out: &mut BytesMut) {

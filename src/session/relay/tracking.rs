@@ -132,7 +132,7 @@ impl Relay {
     }
 
     /// A statement has come to its end well, with this tag.
-    pub(super) fn done(&mut self, server: &mut Attached<'_>, tag: &[u8], steps: &mut Steps) {
+    pub(super) fn done(&mut self, server: &mut Attached<'_>, tag: &[u8]) {
         if !self.tracks {
             return;
         }
@@ -141,30 +141,31 @@ impl Relay {
             Some(Owed::Query { deeds: Some(running), .. }) => {
                 let deeds = running.statements.get_mut(running.done).map(std::mem::take).unwrap_or_default();
                 running.done += 1;
-                self.does(server, &deeds, steps);
+                self.does(server, &deeds);
                 deeds.iter().any(is_partial)
             }
-            _ => self.executed(server, steps).is_some_and(|deeds| deeds.iter().any(is_partial)),
+            _ => self.executed(server).is_some_and(|deeds| deeds.iter().any(is_partial)),
         };
         self.sessions(server.exchange, |session| match tag {
-            b"COMMIT\0" | b"PREPARE TRANSACTION\0" => session.commits(),
+            // Outside of a block, where alone it runs, DISCARD ALL is committed at once, whatever follows it.
+            b"COMMIT\0" | b"PREPARE TRANSACTION\0" | b"DISCARD ALL\0" => session.commits(),
             b"ROLLBACK\0" if !partial => session.rolls_back(),
             _ => {}
         });
     }
 
     /// A portal has given some of its rows: what it does it has done by then.
-    pub(super) fn suspended(&mut self, server: &mut Attached<'_>, tag: u8, steps: &mut Steps) {
+    pub(super) fn suspended(&mut self, server: &mut Attached<'_>, tag: u8) {
         if tag == backend::PORTAL_SUSPENDED && self.tracks {
-            self.executed(server, steps);
+            self.executed(server);
         }
     }
 
     /// The Execute at the front, if one is, has done what it does. Returns that.
-    fn executed(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Option<Arc<Deeds>> {
+    fn executed(&mut self, server: &mut Attached<'_>) -> Option<Arc<Deeds>> {
         let Some(Owed::Execute { deeds: Some(deeds), .. }) = server.exchange.pipeline.front() else { return None };
         let deeds = Arc::clone(deeds);
-        self.does(server, &deeds, steps);
+        self.does(server, &deeds);
         Some(deeds)
     }
 
@@ -176,7 +177,8 @@ impl Relay {
     /// The server is ready, outside of a transaction block or in one. Where it has reset what the client is to have, that
     /// is set anew before the client's next message.
     #[inline]
-    pub(super) fn session_ready(&mut self, exchange: &mut Exchange, idle: bool) {
+    pub(super) fn session_ready(&mut self, server: &mut Attached<'_>, idle: bool, steps: &mut Steps) {
+        let exchange = &mut *server.exchange;
         if idle {
             self.keeps_for_numbers(exchange);
         }
@@ -185,6 +187,8 @@ impl Relay {
         }
         self.sessions(exchange, |session| session.ready(idle));
         if exchange.pipeline.is_empty() {
+            self.restore(server, false, steps);
+            let exchange = &mut *server.exchange;
             let differs =
                 exchange.session.there.as_deref().is_some_and(|there| Some(there.settings()) != self.own_settings());
             exchange.begun &= exchange.session.restored.is_empty() && !differs;
@@ -192,7 +196,27 @@ impl Relay {
         }
     }
 
-    fn does(&mut self, server: &mut Attached<'_>, deeds: &[Deed], steps: &mut Steps) {
+    /// What was reset the client is to have as it asked for it at its login, unless it was set again, or the reset was
+    /// undone: then the server has it right, of which not all was believed. Of one that is lost nothing is believed.
+    pub(super) fn restore(&mut self, server: &mut Attached<'_>, lost: bool, steps: &mut Steps) {
+        let Some(base) = self.base.clone() else { return };
+        for name in &server.exchange.session.restored {
+            let resets = self.own.as_deref().is_some_and(|own| own.has_reset(name));
+            // What a prefix has to do with it is known already.
+            let changes = server.exchange.changes.iter().any(|change| change.name.eq_ignore_ascii_case(name));
+            let value = match resets {
+                true => base.get(name),
+                false if changes || lost => None,
+                false => server.params.get(name),
+            };
+            if value.is_some_and(|value| self.tell(name, value, steps)) || resets {
+                *server.matched = None;
+            }
+        }
+        self.own.iter_mut().for_each(|own| own.restored());
+    }
+
+    fn does(&mut self, server: &mut Attached<'_>, deeds: &[Deed]) {
         for deed in deeds {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
@@ -201,15 +225,20 @@ impl Relay {
                 Deed::AsksNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }
-                Deed::MayLet(what) => server.exchange.session.may_be_gone.push(*what),
+                Deed::MayLet(what) => {
+                    let may_be_gone = &mut server.exchange.session.may_be_gone;
+                    if !may_be_gone.contains(what) {
+                        may_be_gone.push(*what);
+                    }
+                }
                 deed => {
                     server.exchange.session.numbers.does(deed);
-                    self.resets(server, deed, steps);
                     let assigned = server.assigned.as_ref();
                     server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
                     self.own.get_or_insert_default();
                     let reported = self.params.clone();
                     self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));
+                    self.resets(server.exchange, deed);
                 }
             }
         }
@@ -217,22 +246,23 @@ impl Relay {
 
     /// The server has its own defaults again, where the client is to have what it asked for at its login: that is to be
     /// set anew before the client's next message.
-    fn resets(&mut self, server: &mut Attached<'_>, deed: &Deed, steps: &mut Steps) {
+    fn resets(&mut self, exchange: &mut Exchange, deed: &Deed) {
         let reset = |name: &str| match deed {
             Deed::Reset(reset) => reset.eq_ignore_ascii_case(name.as_bytes()),
             Deed::ResetAll | Deed::DiscardAll => true,
             _ => false,
         };
-        let Some(base) = self.base.clone() else { return };
-        for (name, value) in base.iter().filter(|(name, _)| reset(name)) {
-            self.tell(name, value, steps);
-            *server.matched = None;
-            server.exchange.session.restored.push(name.into());
+        let (Some(base), Some(own)) = (&self.base, &mut self.own) else { return };
+        for (name, _) in base.iter().filter(|(name, _)| reset(name)) {
+            own.resets(name);
+            if !exchange.session.restored.iter().any(|known| **known == *name) {
+                exchange.session.restored.push(name.into());
+            }
         }
     }
 
     /// The request at the front has failed, and its transaction with it. What no rollback undoes it may have done before.
-    pub(super) fn request_failed(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
+    pub(super) fn request_failed(&mut self, server: &mut Attached<'_>) {
         if !self.tracks {
             return self.sessions(server.exchange, Own::fails);
         }
@@ -242,7 +272,7 @@ impl Relay {
             _ => &[],
         };
         let lasting: SmallVec<[Deed; 1]> = front.iter().filter(|deed| outlasts_failure(deed)).cloned().collect();
-        self.does(server, &lasting, steps);
+        self.does(server, &lasting);
         self.sessions(server.exchange, Own::fails);
     }
 }
@@ -287,7 +317,7 @@ fn read(text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
     may_do.then(|| deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect)))?
 }
 
-fn doubts(exchange: &mut Exchange, doubt: Doubt) {
+pub(super) fn doubts(exchange: &mut Exchange, doubt: Doubt) {
     if !exchange.session.doubts.contains(&doubt) {
         exchange.session.doubts.push(doubt);
     }

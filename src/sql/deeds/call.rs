@@ -40,8 +40,10 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
             | b"pg_advisory_lock_shared"
             | b"pg_try_advisory_lock"
             | b"pg_try_advisory_lock_shared" => nameless(What::Lock),
-            b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" => Deed::MayLet(What::Lock),
-            b"pg_advisory_unlock_all" => Deed::Lets(What::Lock, None),
+            // Whether they run, and how often, only the server knows.
+            b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" | b"pg_advisory_unlock_all" => {
+                Deed::MayLet(What::Lock)
+            }
             b"setseed" => nameless(What::Seed),
             b"nextval" | b"setval" => Deed::TakesNumber,
             b"lastval" | b"currval" => Deed::AsksNumber,

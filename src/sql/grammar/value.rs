@@ -62,8 +62,10 @@ impl Value {
                     continue;
                 }
                 Kind::Text(_) => source.string(span)?,
-                Kind::Integer | Kind::Decimal if sign == Some(b"-") => Cow::Owned([b"-", source.raw(span)].concat()),
-                Kind::Integer | Kind::Decimal => Cow::Borrowed(source.raw(span)),
+                Kind::Integer | Kind::Decimal => {
+                    let number = number(source.raw(span));
+                    if sign == Some(b"-") { Cow::Owned([b"-", &*number].concat()) } else { number }
+                }
                 _ => source.last_part(span)?,
             };
             items.push(Item { value, quoted: matches!(token.kind, Kind::Text(_)) });
@@ -71,4 +73,16 @@ impl Value {
         }
         Some(items)
     }
+}
+
+/// A number as PostgreSQL keeps it: what fits into an `int` is one, all else stays as it is written.
+fn number(raw: &[u8]) -> Cow<'_, [u8]> {
+    let text = str::from_utf8(raw).unwrap_or_default().replace('_', "");
+    let read = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => i32::from_str_radix(&text[2..], 16),
+        [b'0', b'o' | b'O', ..] => i32::from_str_radix(&text[2..], 8),
+        [b'0', b'b' | b'B', ..] => i32::from_str_radix(&text[2..], 2),
+        _ => text.parse(),
+    };
+    read.map_or(Cow::Borrowed(raw), |number| number.to_string().into_bytes().into())
 }

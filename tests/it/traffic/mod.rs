@@ -10,6 +10,7 @@ mod numbers;
 mod pipelines;
 mod results;
 mod session;
+mod session_edges;
 mod session_model;
 mod settings;
 mod sizes;

@@ -1,0 +1,178 @@
+//! What a client's session is behind statements that end otherwise than they begin: rolled back, run a second time, run
+//! by others, or not at all.
+
+use super::{app, rows, shown, trusting};
+use crate::support::Database;
+use crate::support::pooler::Pooler;
+use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
+
+fn one_server(name: &str) -> (Database, Pooler) {
+    let database = Database::create(name);
+    let pooler = trusting(&database, 1).start();
+    (database, pooler)
+}
+
+fn setting(client: &mut Raw, name: &str) -> String {
+    rows(client, &format!("SELECT coalesce(nullif(current_setting('{name}', true), ''), '-')")).concat().concat()
+}
+
+/// Sends this, and waits for so many ReadyForQuery.
+fn asks(client: &mut Raw, bytes: &[u8], ready: usize) -> String {
+    client.send(bytes);
+    (0..ready).map(|_| shown(&client.until(b'Z'))).collect()
+}
+
+/// A setting as its client has it and as another has it, on the same server.
+fn seen(client: &mut Raw, other: &mut Raw, name: &str) -> [String; 2] {
+    asks(other, &query("SELECT 1"), 1);
+    [setting(client, name), setting(other, name)]
+}
+
+/// Of a batch without Sync.
+fn unsynced(portal: &str, sql: &str, limit: u32) -> Vec<u8> {
+    [parse("", sql), bind(portal, "", &[]), execute(portal, limit)].concat()
+}
+
+#[test]
+fn a_reported_setting_is_what_was_said_last_whatever_was_reset_before() {
+    let (_database, pooler) = one_server("edges_reset");
+    let mut other = app(&pooler);
+    let default = setting(&mut other, "TimeZone");
+    for (bytes, ready, zone) in [
+        (query("RESET TimeZone; SET TimeZone = 'Europe/Berlin'"), 1, "Europe/Berlin"),
+        (query("RESET ALL; SET TimeZone = 'Europe/Berlin'"), 1, "Europe/Berlin"),
+        ([query("RESET TimeZone"), query("SET TimeZone = 'Europe/Berlin'")].concat(), 2, "Europe/Berlin"),
+        ([query("DISCARD ALL"), query("SET TimeZone = 'Europe/Berlin'")].concat(), 2, "Europe/Berlin"),
+        ([query("RESET TimeZone"), query(&format!("SET TimeZone = '{default}'"))].concat(), 2, &default),
+        (query("BEGIN; RESET TimeZone; ROLLBACK"), 1, "Africa/Cairo"),
+        ([query("BEGIN"), query("RESET TimeZone"), query("ROLLBACK")].concat(), 3, "Africa/Cairo"),
+        (query("BEGIN; SAVEPOINT s; RESET TimeZone; ROLLBACK TO s; COMMIT"), 1, "Africa/Cairo"),
+        (query("RESET TimeZone; SELECT 1/0"), 1, "Africa/Cairo"),
+        ([extended("RESET TimeZone"), extended("SELECT 1/0"), sync()].concat(), 1, "Africa/Cairo"),
+        ([query("RESET TimeZone"), query("SELECT 1/0")].concat(), 2, "Asia/Tokyo"),
+        (query("RESET TimeZone"), 1, "Asia/Tokyo"),
+        (query("RESET TimeZone; SELECT 1"), 1, "Asia/Tokyo"),
+    ] {
+        let mut client = Raw::tcp(pooler.port());
+        client.send(&startup(V3_0, &[("user", "app"), ("database", "app"), ("TimeZone", "Asia/Tokyo")]));
+        client.until(b'Z');
+        asks(&mut client, &query("SET TimeZone = 'Africa/Cairo'"), 1);
+        let answer = asks(&mut client, &bytes, ready);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        for _ in 0..2 {
+            assert_eq!(seen(&mut client, &mut other, "TimeZone"), [zone, &default], "{text}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn what_is_behind_discard_all_does_not_undo_it() {
+    let (_database, pooler) = one_server("edges_discard");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut one, &query("SET app.tenant = 'x'"), 1);
+    asks(&mut one, &[extended("DISCARD ALL"), extended("SELECT 1/0"), sync()].concat(), 1);
+    assert_eq!(seen(&mut one, &mut two, "app.tenant"), ["-", "-"]);
+}
+
+#[test]
+fn a_portal_that_goes_on_does_nothing_a_second_time() {
+    let (_database, pooler) = one_server("edges_portals");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let sets = "SELECT set_config('app.tenant', 'x', false)";
+    for limit in [1, 0] {
+        asks(&mut one, &query("BEGIN"), 1);
+        let batch = [unsynced("p", sets, limit), extended("SET app.tenant = 'y'"), execute("p", 0), sync()].concat();
+        asks(&mut one, &batch, 1);
+        asks(&mut one, &query("COMMIT"), 1);
+        assert_eq!(seen(&mut one, &mut two, "app.tenant"), ["y", "-"], "{limit}");
+    }
+}
+
+#[test]
+fn what_another_statement_runs_is_not_left_behind() {
+    let (_database, pooler) = one_server("edges_fetch");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let sets = "SELECT set_config('app.tenant', 'x', false)";
+    asks(&mut one, &query("BEGIN"), 1);
+    asks(&mut one, &[parse("", sets), bind("p", "", &[]), sync()].concat(), 1);
+    asks(&mut one, &query("FETCH p"), 1);
+    asks(&mut one, &query("COMMIT"), 1);
+    assert_eq!(setting(&mut two, "app.tenant"), "-");
+    // A Bind that fails leaves the portal as it was.
+    asks(&mut one, &query("BEGIN"), 1);
+    asks(&mut one, &[parse("", "SET app.tenant = 'x'"), bind("p", "", &[]), sync()].concat(), 1);
+    asks(&mut one, &query("SAVEPOINT s"), 1);
+    let answer = asks(&mut one, &[parse("", "SELECT 1"), bind("p", "", &[]), sync()].concat(), 1);
+    assert!(answer.contains("42P03"), "{answer}");
+    asks(&mut one, &query("ROLLBACK TO s"), 1);
+    asks(&mut one, &[execute("p", 0), sync()].concat(), 1);
+    asks(&mut one, &query("COMMIT"), 1);
+    assert_eq!(setting(&mut two, "app.tenant"), "-");
+}
+
+const LOCKS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+
+#[test]
+fn an_unlock_that_does_not_run_leaves_its_client_tied() {
+    let database = Database::create("edges_unlock");
+    let pooler = trusting(&database, 2).start();
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut one, &query("SELECT pg_advisory_lock(3)"), 1);
+    asks(&mut one, &query("SELECT pg_advisory_unlock_all() WHERE false"), 1);
+    assert_eq!(rows(&mut one, LOCKS).concat(), ["1"]);
+    for _ in 0..3 {
+        assert_eq!(rows(&mut two, LOCKS).concat(), ["0"]);
+    }
+    asks(&mut one, &query("SELECT pg_advisory_unlock_all()"), 1);
+    assert_eq!(rows(&mut one, LOCKS).concat(), ["0"]);
+}
+
+#[test]
+fn a_question_that_fails_undoes_nothing() {
+    let database = Database::create("edges_question");
+    let pooler = trusting(&database, 2).start();
+    let mut busy = super::direct(&database);
+    // The server takes more than a moment to look through these.
+    asks(&mut busy, &query("SELECT pg_advisory_lock(1000 + n) FROM generate_series(1, 4000) n"), 1);
+    let mut client = app(&pooler);
+    asks(&mut client, &query("SELECT pg_advisory_lock(1), pg_advisory_lock(2)"), 1);
+    asks(&mut client, &query("SET statement_timeout = '1ms'"), 1);
+    asks(&mut client, &query("SELECT pg_advisory_unlock(1)"), 1);
+    asks(&mut client, &query("SET statement_timeout = 0"), 1);
+    asks(&mut client, &query("SET app.tenant = 'x'"), 1);
+    busy.cut();
+    asks(&mut client, &query("SELECT pg_advisory_unlock_all()"), 1);
+    let mut other = app(&pooler);
+    for _ in 0..3 {
+        assert_eq!(setting(&mut client, "statement_timeout"), "0");
+        assert_eq!(seen(&mut client, &mut other, "app.tenant"), ["x", "-"]);
+    }
+}
+
+#[test]
+fn what_only_a_role_may_set_harms_nobody_else() {
+    let (database, pooler) = one_server("edges_roles");
+    database.sql("DROP ROLE IF EXISTS edges_boss; CREATE ROLE edges_boss SUPERUSER; GRANT edges_boss TO app");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let name = "log_min_duration_statement";
+    asks(&mut one, &query("SET ROLE edges_boss"), 1);
+    asks(&mut one, &query(&format!("SET {name} = 100000")), 1);
+    for _ in 0..2 {
+        assert_eq!(seen(&mut one, &mut two, name), ["100s", "-1"]);
+    }
+    drop(pooler);
+    database.sql("DROP ROLE edges_boss");
+}
+
+#[test]
+fn numbers_are_what_the_server_makes_of_them() {
+    let (_database, pooler) = one_server("edges_numbers");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    for (number, value) in
+        [("007", "7"), ("-007", "-7"), ("0", "0"), ("00.5", "00.5"), ("0099999999999", "0099999999999")]
+    {
+        asks(&mut one, &query(&format!("SET app.tenant = {number}")), 1);
+        assert_eq!(setting(&mut one, "app.tenant"), value);
+        assert_eq!(seen(&mut one, &mut two, "app.tenant"), [value, "-"]);
+    }
+}
