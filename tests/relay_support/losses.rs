@@ -28,8 +28,10 @@ impl World {
             let front = client.received.len() - frames_end(&client.received);
             // A Sync within a COPY may have been read past.
             let copies = each(&client.received).any(|message| message[0] == b'G');
+            let begins = begins_block(client);
             self.vanish(at);
-            return if front > 0 || copies { Ok(true) } else { Err(format!("client {at} could have gone on")) };
+            let ends = front > 0 || copies || begins;
+            return if ends { Ok(true) } else { Err(format!("client {at} could have gone on")) };
         };
         client.server = None;
         let said = self.steps.to_client.concat(&[]);
@@ -122,6 +124,15 @@ fn in_flight(client: &Client) -> impl Iterator<Item = &[u8]> {
         left = left.saturating_sub(part.len());
         taken
     })
+}
+
+/// Whether it may have sent a BEGIN that it has not read the answer of: by its text, or that of a statement that it may mean.
+fn begins_block(client: &Client) -> bool {
+    let asked = in_flight(client).filter(|sent| b"QBE".contains(&sent[0]));
+    let answered = each(&client.received).filter(|message| message[0] == b'C').count();
+    let begun = each(&client.received).filter(|message| message.windows(5).any(|it| it == b"BEGIN")).count();
+    let begins = |sent: &&[u8]| sent[0] == b'E' || sent.windows(5).any(|it| it == b"begin");
+    asked.filter(begins).count() > begun.min(answered)
 }
 
 /// By its own text, or that of a statement that it may mean.

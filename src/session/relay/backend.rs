@@ -348,6 +348,10 @@ impl Relay {
             }
             Some(owed) => {
                 let prefix = owed.is_prefix();
+                if matches!(owed, Owed::Parse { how: How::Reply, .. }) {
+                    // PostgreSQL drops the one before it first.
+                    self.unnamed.forget();
+                }
                 let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
                 if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
                     dropped = fields.message.and_then(named_in);

@@ -52,6 +52,11 @@ impl From<Exit> for Ending {
 }
 
 impl Owed {
+    /// Whether it begins a transaction block.
+    pub(super) fn begins(&self) -> bool {
+        matches!(self, Self::Query { effect: Effect::Begins, .. } | Self::Execute { effect: Effect::Begins, .. })
+    }
+
     /// What it may do to the transaction block that it was sent in; `None`: not end it.
     pub(super) fn ending(&self) -> Option<Ending> {
         self.in_block().filter(|ending| *ending != Ending::ToSavepoint)

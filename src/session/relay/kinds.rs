@@ -78,7 +78,7 @@ impl Kinds {
     #[inline]
     fn of(effect: Effect) -> Self {
         match effect {
-            Effect::Plain => Self::NONE,
+            Effect::Plain | Effect::Begins => Self::NONE,
             Effect::Ends(_) => Self::SETS,
             Effect::Copies => Self::CHANGES,
             Effect::Forgets | Effect::Any => Self::CHANGES.and(Self::FORGETS).and(Self::SETS),
@@ -107,12 +107,14 @@ impl Owed {
     #[inline]
     pub(super) fn kinds(&self) -> Kinds {
         match self {
-            Self::Query { effect: Effect::Plain, deeds: None, .. } | Self::Function | Self::Inquiry => Kinds::READY,
+            Self::Query { effect: Effect::Plain | Effect::Begins, deeds: None, .. }
+            | Self::Function
+            | Self::Inquiry => Kinds::READY,
             Self::Query { effect: Effect::Forgets, .. } => {
                 Kinds::READY.and(Kinds::of(Effect::Forgets)).and(Kinds::SEALS)
             }
             Self::Query { effect, deeds, .. } => Kinds::READY.and(Kinds::of(*effect)).and(Kinds::sets(deeds.is_some())),
-            Self::Execute { effect: Effect::Plain, deeds: None, .. } => Kinds::NONE,
+            Self::Execute { effect: Effect::Plain | Effect::Begins, deeds: None, .. } => Kinds::NONE,
             Self::Execute { effect, deeds, .. } => Kinds::of(*effect).and(Kinds::sets(deeds.is_some())),
             Self::Sync(_) => Kinds::READY.and(Kinds::SEALS),
             Self::DoubtfulSync => Kinds::DOUBTFUL,

@@ -69,11 +69,12 @@ impl Relay {
     /// The client's server is lost. `why` is a sentence that the client may read. The relay goes on without a server.
     ///
     /// `None` where the client can't go on: it has read the front of a message that will have no end; a Sync within its
-    /// COPY may have been read past, so that nobody knows how many answers it expects; or the server was its own, with
-    /// whatever it had left there.
+    /// COPY may have been read past, so that nobody knows how many answers it expects; the server was its own, with whatever
+    /// it had left there; or it has begun a transaction block and not read that there is one.
     pub fn lose(&mut self, server: &mut Attached<'_>, why: &str, steps: &mut Steps) -> Option<Aftermath> {
         let exchange = &mut *server.exchange;
-        if !self.own_names || exchange.half_told() || self.is_tied() || exchange.pipeline.in_doubt() {
+        if !self.own_names || exchange.half_told() || self.is_tied() || exchange.pipeline.in_doubt() || begins(exchange)
+        {
             return None;
         }
         if let Some(own) = &mut self.own {
@@ -85,8 +86,8 @@ impl Relay {
         self.restore(server, true, steps);
         let exchange = &mut *server.exchange;
         let quiet = exchange.pipeline.iter().all(is_ours);
-        // It has been answered, and its Sync is to come; or what it has asked for last waits for its settings.
-        let waits = quiet && (exchange.pipeline.unsynced || exchange.gate == Gate::Settling);
+        // It has been answered, and its Sync is to come. (What waits for its settings goes to another server.)
+        let waits = quiet && exchange.pipeline.unsynced;
         let mut telling = Telling {
             why,
             block: exchange.block,
@@ -129,6 +130,21 @@ impl Relay {
             self.tell(&name, &value, steps);
         }
     }
+}
+
+/// Whether the client was about to be in a transaction block, and does not know it yet. It may have sent, without waiting,
+/// what is to be undone with that: nothing of it may run without.
+fn begins(exchange: &Exchange) -> bool {
+    let mut begins = false;
+    let mut outside = exchange.block == Block::Outside;
+    for owed in exchange.pipeline.iter() {
+        if owed.begins() {
+            begins |= outside;
+        } else if owed.ending().is_some() {
+            (begins, outside) = (false, true);
+        }
+    }
+    begins
 }
 
 /// Whether the client does not know of it.

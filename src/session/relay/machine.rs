@@ -13,7 +13,7 @@ use super::prepared::{Guarded, Kept, Names, put_frame};
 use super::steps::Steps;
 use super::table::Table;
 use super::tracking::READ_MAX;
-use super::words::{Said, first_word};
+use super::words::{Effect, Said, first_word};
 use crate::server::statements::Statements;
 use crate::sql::{Dialect, Encoding};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
@@ -246,7 +246,7 @@ impl Relay {
             return Ok(take);
         }
         if !server.exchange.begun {
-            server.exchange.vetted = self.own_names && self.may_lack(server) && self.is_vetted(rest);
+            server.exchange.vetted = self.own_names && self.may_lack(server) && self.is_vetted(server.exchange, rest);
         }
         match header.tag {
             frontend::QUERY => {
@@ -262,7 +262,11 @@ impl Relay {
                 let ends_later = in_block && said.ends_later();
                 let deeds = self.reads(text, cut);
                 let word = said.word().unwrap_or_else(|| first_word(text));
-                let owed = Owed::Query { effect: word.effect(text, cut), ends_later, deeds };
+                let mut effect = word.effect(text, cut);
+                if effect == Effect::Begins && said.ends_later() {
+                    effect = Effect::Plain;
+                }
+                let owed = Owed::Query { effect, ends_later, deeds };
                 match self.simple(server, owed, &said, steps) {
                     Take::Forward if front > 0 => Ok(self.without_front(header, front, steps)),
                     take => Ok(take),

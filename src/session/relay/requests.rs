@@ -64,8 +64,8 @@ impl Relay {
         exchange.counts.server_parses += 1;
         let takes_unnamed = self.own_names && !std::mem::replace(&mut exchange.has_unnamed, true);
         if self.own_names {
+            // One that it had before is forgotten when this is carried out: it may be skipped.
             exchange.unnamed.made((!cut).then_some(&have[front..]));
-            self.unnamed.forget();
         }
         exchange.pipeline.push(Owed::Parse { how: How::Reply, what: Parses::AsSaid { takes_unnamed } });
         Ok(Take::Forward)

@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use super::exchange::Exchange;
 use super::machine::Relay;
 use super::words::first_word;
 use crate::wire::frame::{self, Head};
@@ -14,7 +15,7 @@ const MESSAGES_MAX: usize = 64;
 
 impl Relay {
     /// Whether `input` begins with such a batch.
-    pub(super) fn is_vetted(&self, input: &[u8]) -> bool {
+    pub(super) fn is_vetted(&self, exchange: &Exchange, input: &[u8]) -> bool {
         let mut rest = input;
         let mut parsed: SmallVec<[&[u8]; 2]> = SmallVec::new();
         for _ in 0..MESSAGES_MAX {
@@ -28,11 +29,11 @@ impl Relay {
                     _ => false,
                 },
                 frontend::BIND => match frame::bind_head(have, have.len()) {
-                    Ok(Head::Known(head)) => parsed.contains(&head.statement) || self.joins(head.statement),
+                    Ok(Head::Known(head)) => parsed.contains(&head.statement) || self.joins(exchange, head.statement),
                     _ => false,
                 },
                 frontend::DESCRIBE => match frame::target(have) {
-                    Ok((b'S', name)) => parsed.contains(&name) || self.joins(name),
+                    Ok((b'S', name)) => parsed.contains(&name) || self.joins(exchange, name),
                     target => target.is_ok(),
                 },
                 frontend::EXECUTE | frontend::CLOSE | frontend::FLUSH => true,
@@ -54,8 +55,9 @@ impl Relay {
     }
 
     /// Whether a statement that the client has from before may be in a transaction with settings.
-    fn joins(&self, name: &[u8]) -> bool {
+    fn joins(&self, exchange: &Exchange, name: &[u8]) -> bool {
         match name {
+            b"" if exchange.has_unnamed => false,
             b"" => self.unnamed.definition().is_some_and(|definition| first_word(definition).joins_prefix()),
             name => self.names.get(name).is_some_and(|statement| statement.word().joins_prefix()),
         }

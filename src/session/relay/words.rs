@@ -16,6 +16,8 @@ pub enum Effect {
     Forgets,
     /// Copies in, and reads past Syncs.
     Copies,
+    /// Begins a transaction block.
+    Begins,
     /// Ends the transaction, or a part of it, and may undo that.
     Ends(Ending),
     /// It may be any of these.
@@ -81,7 +83,8 @@ impl Traits {
             b"select" | b"insert" | b"update" | b"delete" | b"merge" | b"with" | b"values" | b"table" | b"show"
             | b"declare" | b"fetch" | b"explain" | b"lock" => Self(Self::PREFIX.0 | Self::CANCEL.0),
             b"copy" => Self(Self::PREFIX.0 | Self::CANCEL.0 | Self::EFFECT.0),
-            b"execute" | b"begin" | b"start" | b"savepoint" | b"release" | b"set" | b"reset" => Self::CANCEL,
+            b"execute" | b"savepoint" | b"release" | b"set" | b"reset" => Self::CANCEL,
+            b"begin" | b"start" => Self(Self::CANCEL.0 | Self::EFFECT.0),
             b"commit" | b"end" | b"rollback" | b"abort" | b"prepare" => Self(Self::ENDS.0 | Self::EFFECT.0),
             b"deallocate" | b"discard" => Self::EFFECT,
             _ => Self::NONE,
@@ -123,6 +126,11 @@ impl FirstWord {
         self.is(Traits::ENDS)
     }
 
+    /// Whether it begins a transaction block.
+    pub(super) fn begins(&self) -> bool {
+        matches!(self.as_bytes(), b"begin" | b"start")
+    }
+
     /// What the statement, of which this is the first word and `text` all that is here, may do to others.
     /// `cut` says that more text was to come.
     #[inline]
@@ -136,6 +144,8 @@ impl FirstWord {
             Effect::Forgets
         } else if may_be(&&b"copy"[..]) {
             Effect::Copies
+        } else if self.begins() {
+            Effect::Begins
         } else if self.may_end() && (word != b"prepare" || prepares_transaction(text)) {
             Effect::Ends(if cut { Ending::Unclear } else { exit(text).into() })
         } else {

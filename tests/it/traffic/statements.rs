@@ -1,6 +1,6 @@
 //! Prepared statements that clients share servers for: how many a server keeps, who has what, what is forgotten.
 
-use super::{app, shown, trusting, values};
+use super::{app, direct, shown, trusting, values};
 use crate::support::Database;
 use crate::support::raw::{Raw, SYNC, bind, execute, extended, message, parse, query, sync, target};
 
@@ -197,5 +197,25 @@ fn a_statement_whose_result_has_changed_is_prepared_again_after_one_error() {
         let row = format!("1{}", &"bcd"[..=column.as_bytes()[0] as usize - usize::from(b'b')]);
         assert_eq!(ask(&mut client, &then), row);
         assert_eq!(ask(&mut other, &[b(), e()]), row);
+    }
+}
+
+#[test]
+fn an_unnamed_statement_stays_where_the_one_that_was_to_replace_it_was_skipped() {
+    let database = Database::create("unnamed_stays");
+    let pooler = trusting(&database, 1).start();
+    let (mut client, mut other) = (app(&pooler), app(&pooler));
+    let mut straight = direct(&database);
+    let uses = [bind("", "", &[]), execute("", 0)].concat();
+    for request in [
+        [parse("", "SELECT 'old'"), uses.clone()].concat(),
+        [bind("", "nobody", &[]), parse("", "SELECT 'new'")].concat(),
+        uses.clone(),
+        parse("", "SELECT bad syntax here"),
+        uses.clone(),
+    ] {
+        let frames = [request];
+        assert_eq!(ask(&mut client, &frames), ask(&mut straight, &frames));
+        other.query("SELECT 1");
     }
 }
