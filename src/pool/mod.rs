@@ -36,6 +36,7 @@ pub use error::AcquireError;
 pub use lease::Lease;
 pub use pool::{CancelPresence, ClientPresence, Pool};
 pub use registry::Pools;
+pub use state::Purpose;
 pub use stats::Tally;
 
 pub use crate::telemetry::events::pool::CloseReason;

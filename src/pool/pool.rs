@@ -22,7 +22,7 @@ use super::limits::PoolId;
 use super::permits::Permits;
 use super::places::{Busy, Slot};
 use super::settled::Settled;
-use super::state::{Action, Actions, End, PoolState, Ticket};
+use super::state::{Action, Actions, End, PoolState, Purpose, Ticket};
 use super::stats::{Tally, Totals};
 use super::{janitor, now};
 use crate::config::model::{Database, PoolSettings};
@@ -177,13 +177,18 @@ impl Pool {
 
     /// A server as soon as one can be had. The client's place in the queue counts from this call.
     pub fn acquire(self: &Arc<Self>, client: ClientId, now: Instant) -> Acquire {
+        self.acquire_for(Purpose::Request, client, now)
+    }
+
+    /// The same for this purpose.
+    pub fn acquire_for(self: &Arc<Self>, purpose: Purpose, client: ClientId, now: Instant) -> Acquire {
         if let Some(lease) = self.try_acquire(client, now) {
             return Acquire::decided(self.clone(), Ok(lease));
         }
         let seat = Seat::new(client);
         let mut deeds = Deeds::new();
         let mut inner = self.inner.lock();
-        let came = inner.state.came(seat.clone(), now, &mut deeds);
+        let came = inner.state.came(seat.clone(), purpose, now, &mut deeds);
         self.settle(inner, deeds, now);
         match came {
             Ok(ticket) => Acquire::queued(self.clone(), ticket, seat),

@@ -117,6 +117,15 @@ impl End {
     }
 }
 
+/// What a server is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A request, which is better refused than kept waiting where there is none.
+    Request,
+    /// A client's login, which waits until there is one, unless servers refuse it.
+    Login,
+}
+
 /// A place in the queue. Grows with each client that comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
@@ -201,11 +210,18 @@ impl<S, W> PoolState<S, W> {
     ///
     /// # Errors
     /// When waiting is of no use: the pool has ended, or its logins fail and it has no server at all.
-    pub fn came(&mut self, handle: W, now: Instant, out: &mut Actions<S, W>) -> Result<Ticket, AcquireError> {
+    pub fn came(
+        &mut self,
+        handle: W,
+        purpose: Purpose,
+        now: Instant,
+        out: &mut Actions<S, W>,
+    ) -> Result<Ticket, AcquireError> {
         if let Some(end) = self.end {
             return Err(end.error());
         }
-        if let Some(cached) = self.hopeless(now) {
+        let hopeless = self.hopeless(now);
+        if let Some(cached) = hopeless.filter(|cached| purpose == Purpose::Request || cached.code.class() != *b"08") {
             self.probe_asked = true;
             return Err(AcquireError::LoginFailing { code: cached.code, cached: cached.text });
         }
@@ -216,7 +232,7 @@ impl<S, W> PoolState<S, W> {
         Ok(ticket)
     }
 
-    /// PgBouncer's rule: no server at all, and the last login failed a moment ago. A closed gate makes everybody wait.
+    /// PgBouncer's rule for requests: no server at all, and the last login failed a moment ago. A closed gate makes everybody wait.
     fn hopeless(&self, now: Instant) -> Option<LastError> {
         if !self.gate.is_open() || self.places.counts().connected() > 0 {
             return None;

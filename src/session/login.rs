@@ -27,7 +27,7 @@ use crate::net::Stream;
 use crate::net::address::Address;
 use crate::pool::error::explained;
 use crate::pool::stats::Tally;
-use crate::pool::{AcquireError, Pool};
+use crate::pool::{AcquireError, Pool, Purpose};
 use crate::telemetry::events::session as events;
 use crate::telemetry::labels::LoginRefusal;
 use crate::types::ClientId;
@@ -403,7 +403,7 @@ async fn reported(pool: &Arc<Pool>, id: ClientId, incoming: &mut Incoming) -> Re
         return Ok(reported);
     }
     let begun = std::time::Instant::now();
-    let mut acquire = pool.acquire(id, begun);
+    let mut acquire = pool.acquire_for(Purpose::Login, id, begun);
     let deadline = incoming.deadline;
     let waiting = std::future::poll_fn(|cx| {
         if let Some(stream) = &mut incoming.stream

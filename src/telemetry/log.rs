@@ -178,6 +178,22 @@ impl<'a> MakeWriter<'a> for Sink {
     }
 }
 
+/// An event is one line, whatever a client calls itself: what could begin another, or speak to a terminal, is escaped.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(|char: char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}')) {
+            let (plain, odd) = rest.split_at(at);
+            let char = odd.chars().next().unwrap_or_default();
+            write!(f, "{plain}{}", char.escape_default())?;
+            rest = &odd[char.len_utf8()..];
+        }
+        f.write_str(rest)
+    }
+}
+
 /// Lines in PgBouncer's form: time, process, level by its names, the spans' fields, the message.
 struct Lines;
 
@@ -188,16 +204,19 @@ where
 {
     fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = level_name(*event.metadata().level());
-        write!(out, "{:.3} [{}] {level} ", Stamp(SystemTime::now()), std::process::id())?;
+        let mut line = String::new();
+        let mut words = Writer::new(&mut line);
+        let words = &mut words;
+        write!(words, "{:.3} [{}] {level} ", Stamp(SystemTime::now()), std::process::id())?;
         for span in ctx.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>()
                 && !fields.is_empty()
             {
-                write!(out, "{fields}: ")?;
+                write!(words, "{fields}: ")?;
             }
         }
-        ctx.field_format().format_fields(out.by_ref(), event)?;
-        writeln!(out)
+        ctx.field_format().format_fields(words.by_ref(), event)?;
+        writeln!(out, "{}", OneLine(&line))
     }
 }
 
@@ -239,6 +258,17 @@ mod tests {
             info!(target: CONNECTIONS, user = "alice", "client logged in");
         });
         assert!(text.ends_with(&format!(" UTC [{}] LOG id=7: client logged in user=\"alice\"\n", std::process::id())));
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let text = lines_of(ALL, || {
+            let _span = info_span!("client", name = %"a\nb").entered();
+            info!(target: CONNECTIONS, user = %"x\r\n2026 LOG client logged in", "no such database: \x1b[31mä\u{2028}\t");
+        });
+        let (_, said) = text.split_once("LOG ").expect("a line");
+        let fields = r"user=x\r\n2026 LOG client logged in";
+        assert_eq!(said, format!("name=a\\nb: no such database: \\x1b[31mä\\u{{2028}}\\t {fields}\n"));
     }
 
     #[test]

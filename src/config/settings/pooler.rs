@@ -76,7 +76,7 @@ settings! {
             /// Named prepared statements that a server may hold; the least recently used goes first. 0 passes the
             /// clients' statements through, which only works in session pooling.
             max_prepared_statements: Whole<u32, 0, 100_000> = "200", reload: live;
-            /// A connection that sends a longer message is closed.
+            /// A client that sends a longer message is disconnected. (PgBouncer holds servers to it, too.)
             max_packet_size: Size<1024, 2_147_483_647> = "2147483647", reload: live;
             /// Whether the running query of a client that vanished is cancelled on its server. What can't be undone never
             /// is: a COMMIT, VACUUM, CREATE INDEX CONCURRENTLY, CALL. It runs to its end, and its server is used again.

@@ -29,8 +29,12 @@ impl Pool {
     }
 
     fn came(&mut self, client: u32) -> String {
+        self.came_for(Purpose::Request, client)
+    }
+
+    fn came_for(&mut self, purpose: Purpose, client: u32) -> String {
         let mut out = Actions::new();
-        match self.state.came(client, self.now, &mut out) {
+        match self.state.came(client, purpose, self.now, &mut out) {
             Ok(ticket) => self.tickets.push((client, ticket)),
             Err(error) => return error.to_string(),
         }
@@ -254,6 +258,18 @@ fn a_new_client_of_a_failing_pool_fails_fast_and_makes_it_try_again() {
     assert_eq!(pool.opened(probe[0]), "");
     assert_eq!(pool.take().map(|(_, server)| server), Some(1));
     assert_eq!(pool.came(4), "");
+}
+
+#[test]
+fn a_login_waits_for_a_server_that_is_down_and_not_for_one_that_refuses() {
+    for (failure, waits) in [(unreachable(), true), (refusal(false), false)] {
+        let mut pool = Pool::new(|_| ());
+        pool.came(1);
+        let login = pool.logins()[0];
+        pool.on(|state, now, out| state.failed(login, &failure, now, out));
+        assert_ne!(pool.came(2), "", "a request is refused at once");
+        assert_eq!(pool.came_for(Purpose::Login, 3).is_empty(), waits);
+    }
 }
 
 #[test]

@@ -230,6 +230,7 @@ impl Relay {
         };
         let owed = exchange.pipeline.pop();
         exchange.pipeline.status = status;
+        exchange.spared.take_if(|_| matches!(owed, Some(Owed::Query { .. })));
         exchange.answered = false;
         exchange.block = if status == Status::Idle { Block::Outside } else { Block::Inside };
         exchange.pipeline.copying_in = false;
@@ -346,28 +347,37 @@ impl Relay {
                 steps.to_client.own(|out| error.encode(out));
                 Take::Drop
             }
-            Some(owed) => {
-                let prefix = owed.is_prefix();
-                if matches!(owed, Owed::Parse { how: How::Reply, .. }) {
-                    // PostgreSQL drops the one before it first.
-                    self.unnamed.forget();
-                }
-                let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
-                if names && heard.error == Some(SqlState::UNKNOWN_STATEMENT) {
-                    dropped = fields.message.and_then(named_in);
-                }
-                if names && heard.error == Some(SqlState::NOT_SUPPORTED) {
-                    // "Cached plan must not change result type": so it would be for as long as the server has it.
-                    server.statements.doubt();
-                }
-                if prefix {
-                    heard.setting_refused = refused(exchange, heard.error);
-                }
+            Some(_) => {
+                dropped = self.front_fails(server, &fields, heard);
                 Take::Pass
             }
         };
         self.skip_to_sync(server, steps);
         Ok(if dropped.is_some_and(|id| self.was_dropped(server, id, steps)) { Take::Drop } else { take })
+    }
+
+    /// A request of the extended protocol fails. Returns which statement of ours is said not to exist, if it is for that.
+    fn front_fails(
+        &mut self,
+        server: &mut Attached<'_>,
+        fields: &ErrorFields<'_>,
+        heard: &mut Heard,
+    ) -> Option<StatementId> {
+        let owed = server.exchange.pipeline.front()?;
+        if matches!(owed, Owed::Parse { how: How::Reply, .. }) {
+            // PostgreSQL drops the one before it first.
+            self.unnamed.forget();
+        }
+        let names = matches!(owed, Owed::Bind(How::Reply) | Owed::Describe) && self.own_names;
+        if owed.is_prefix() {
+            heard.setting_refused = refused(server.exchange, heard.error);
+        }
+        if names && heard.error == Some(SqlState::NOT_SUPPORTED) {
+            // "Cached plan must not change result type": so it would be for as long as the server has it.
+            server.statements.doubt();
+        }
+        let missing = names && heard.error == Some(SqlState::UNKNOWN_STATEMENT);
+        if missing { fields.message.and_then(named_in) } else { None }
     }
 
     /// A function has dropped a statement that the server was known to have (DEALLOCATE ALL): its next use prepares it

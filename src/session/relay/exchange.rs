@@ -10,6 +10,7 @@ use super::pipeline::{How, Owed, Pipeline, Status};
 use super::portals::{Does, Portals};
 use super::prepared::{Unnamed, put_frame, write_close};
 use super::settings::Changes;
+use super::skipping::Spared;
 use super::steps::Steps;
 use super::words::FirstWord;
 use crate::server::statements::StatementId;
@@ -83,6 +84,8 @@ pub struct Exchange {
     pub(super) has_unnamed: bool,
     /// What that is.
     pub(super) unnamed: Unnamed,
+    /// That, and what the client had from before, as a Query found it that may be skipped.
+    pub(super) spared: Option<Box<Spared>>,
     /// A Flush was sent behind the last Execute.
     pub(super) flushed: bool,
     /// What was bound.
@@ -218,6 +221,7 @@ impl Exchange {
             vetted,
             has_unnamed,
             unnamed,
+            spared,
             flushed,
             portals,
             pressed,
@@ -248,6 +252,7 @@ impl Exchange {
             *flag = false;
         }
         unnamed.forget();
+        *spared = None;
         *run = Run::default();
         *gate = Gate::Open;
         *after_run = AfterRun::Nothing;

@@ -10,6 +10,7 @@ use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_syn
 use super::own::Own;
 use super::pipeline::{How, Owed, Status};
 use super::prepared::{Guarded, Kept, Names, put_frame};
+use super::skipping::Spared;
 use super::steps::Steps;
 use super::table::Table;
 use super::tracking::READ_MAX;
@@ -307,7 +308,10 @@ impl Relay {
         }
         let exchange = &mut *server.exchange;
         if matches!(owed, Owed::Query { .. }) {
-            // It drops the unnamed statement.
+            // It drops the unnamed statement, unless it is skipped for an error before it.
+            if exchange.pipeline.unsynced && exchange.spared.is_none() {
+                exchange.spared = Some(Box::new(Spared::take(exchange, &mut self.unnamed)));
+            }
             exchange.has_unnamed = false;
             exchange.unnamed.forget();
             self.unnamed.forget();

@@ -4,7 +4,9 @@ use super::exchange::{AfterRun, Exchange, Gate, send_probe, send_sync};
 use super::machine::{Attached, Relay};
 use super::pipeline::{How, Owed, Parses};
 use super::portals::Does;
+use super::prepared::{Kept, Unnamed};
 use super::steps::Steps;
+use super::words::FirstWord;
 
 impl Relay {
     /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.
@@ -64,6 +66,11 @@ impl Relay {
                     self.names.insert(name, statement);
                 }
             }
+            Owed::Query { .. } => {
+                if let Some(spared) = server.exchange.spared.take() {
+                    spared.give_back(server.exchange, &mut self.unnamed);
+                }
+            }
             _ => {}
         }
     }
@@ -81,6 +88,34 @@ impl Relay {
         } else {
             send_probe(exchange, steps);
         }
+    }
+}
+
+/// The unnamed statement that a Query drops, and how it was known.
+#[derive(Debug)]
+pub(super) struct Spared {
+    has: bool,
+    made: Unnamed,
+    kept: Kept,
+    word: Option<FirstWord>,
+    does: Does,
+}
+
+impl Spared {
+    pub(super) fn take(exchange: &mut Exchange, kept: &mut Kept) -> Self {
+        Self {
+            has: exchange.has_unnamed,
+            made: std::mem::take(&mut exchange.unnamed),
+            kept: std::mem::take(kept),
+            word: exchange.unnamed_word,
+            does: exchange.unnamed_does.clone(),
+        }
+    }
+
+    fn give_back(self, exchange: &mut Exchange, kept: &mut Kept) {
+        let Self { has, made, kept: before, word, does } = self;
+        (exchange.has_unnamed, exchange.unnamed, *kept) = (has, made, before);
+        (exchange.unnamed_word, exchange.unnamed_does) = (word, does);
     }
 }
 

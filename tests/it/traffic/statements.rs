@@ -211,6 +211,10 @@ fn an_unnamed_statement_stays_where_the_one_that_was_to_replace_it_was_skipped()
         [parse("", "SELECT 'old'"), uses.clone()].concat(),
         [bind("", "nobody", &[]), parse("", "SELECT 'new'")].concat(),
         uses.clone(),
+        [bind("", "nobody", &[]), query("SELECT 'drops it'")].concat(),
+        uses.clone(),
+        [parse("", "SELECT 'other'"), bind("", "nobody", &[]), query("SELECT 1"), parse("", "SELECT 'new'")].concat(),
+        uses.clone(),
         parse("", "SELECT bad syntax here"),
         uses.clone(),
     ] {

@@ -81,7 +81,7 @@ impl Model {
             assert!(self.queue.is_empty(), "{client} overtook");
             assert!(self.state.gate().is_open());
             self.lend(slot, server, client);
-        } else if let Ok(ticket) = self.state.came(client, self.now, out) {
+        } else if let Ok(ticket) = self.state.came(client, Purpose::Request, self.now, out) {
             self.queue.push_back((client, ticket));
         }
     }
