@@ -67,7 +67,11 @@ impl Relay {
                 }
             }
             Owed::Query { .. } => {
-                if let Some(spared) = server.exchange.spared.take() {
+                // What is not skipped replaces it all the same, or drops it.
+                let replaces =
+                    |owed: &Owed| matches!(owed, Owed::Query { .. } | Owed::Parse { what: Parses::AsSaid { .. }, .. });
+                let replaced = server.exchange.pipeline.iter().any(replaces);
+                if let Some(spared) = server.exchange.spared.take().filter(|_| !replaced) {
                     spared.give_back(server.exchange, &mut self.unnamed);
                 }
             }
