@@ -228,7 +228,7 @@ impl World {
                     self.has_server = true;
                 }
                 Stop::Full => {}
-                Stop::Input | Stop::Hold => break,
+                Stop::Input | Stop::Hold | Stop::Channels => break,
             }
         }
         self.nothing_more();

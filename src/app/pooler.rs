@@ -26,6 +26,7 @@ use crate::net::listen::{Listener, UnixOptions};
 use crate::net::tls::TlsSlot;
 use crate::pool::Pools;
 use crate::session::context::{Clients, Context, Interner, Verifiers, prepare_verifiers};
+use crate::session::notify::Hubs;
 use crate::session::registry::{Order, Registry};
 use crate::session::relay::table::Table;
 use crate::telemetry::events::process as events;
@@ -154,6 +155,7 @@ fn build(
     let limits = Arc::clone(&shown);
     let context = Arc::new(Context {
         config: shown,
+        hubs: Arc::new(Hubs::new(Arc::clone(&pools))),
         pools,
         registry: Arc::new(Registry::new(Instant::now())),
         census: Arc::default(),

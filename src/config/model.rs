@@ -297,6 +297,23 @@ impl Choices for Pin {
     const ALL: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("off", Self::Off)];
 }
 
+/// How LISTEN is served where servers change between transactions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Listen {
+    /// By one connection for all clients.
+    Shared,
+    /// By the client's server, which it keeps.
+    #[default]
+    Pin,
+    /// It is refused.
+    Error,
+}
+
+impl Choices for Listen {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("shared", Self::Shared), ("pin", Self::Pin), ("error", Self::Error)];
+}
+
 impl Choices for AuthType {
     const ALL: &'static [(&'static str, Self)] =
         &[("trust", Self::Trust), ("plain", Self::Plain), ("md5", Self::Md5), ("scram-sha-256", Self::ScramSha256)];

@@ -211,15 +211,23 @@ fn caps(settings: &PoolSettings) -> Caps {
     }
 }
 
-async fn log_in(login: Login, dialing: Dialing, limit: Option<Duration>) {
-    let dialed = match limit {
+/// A login that is given up after `limit`.
+pub(super) async fn bounded(
+    dialing: Dialing,
+    limit: Option<Duration>,
+    endpoint: &Endpoint,
+) -> Result<Box<Server>, DialError> {
+    match limit {
         Some(limit) => timeout(limit, dialing).await.unwrap_or_else(|_| {
-            let text = format!("connect timeout: {} did not finish the login in time", login.endpoint);
+            let text = format!("connect timeout: {endpoint} did not finish the login in time");
             Err(DialError::Unreachable { text })
         }),
         None => dialing.await,
-    };
-    match dialed {
+    }
+}
+
+async fn log_in(login: Login, dialing: Dialing, limit: Option<Duration>) {
+    match bounded(dialing, limit, &login.endpoint).await {
         Ok(server) => {
             let welcome = server.params.clone();
             login.succeeded(server, welcome);

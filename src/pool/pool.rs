@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::acquire::{self, Acquire, Seat};
 use super::complaints::Complaints;
@@ -35,6 +35,7 @@ use crate::types::{ClientId, PoolKey};
 use crate::wire::error::ClientError;
 use crate::wire::params::ParamSet;
 
+mod beside;
 mod inner;
 mod presence;
 mod show;
@@ -65,6 +66,10 @@ pub struct Pool {
     deserted_since: Mutex<Option<Instant>>,
     /// Wakes the keeper.
     wake: Arc<Notify>,
+    /// Connections beside its servers, each with its generation.
+    guests: Mutex<SmallVec<[u64; 2]>>,
+    /// Tells those who keep them that its standing has changed.
+    changes: watch::Sender<()>,
     permits: Arc<Permits>,
     settled: Arc<Settled>,
     /// Two clocks at one moment; the second in microseconds since the Unix epoch.
@@ -124,6 +129,8 @@ impl Pool {
             cancels: AtomicU32::new(0),
             deserted_since: Mutex::new(None),
             wake: Arc::default(),
+            guests: Mutex::default(),
+            changes: watch::Sender::new(()),
             permits: shared.permits,
             settled: shared.settled,
             born: (now(), whole_micros(wall)),
@@ -391,10 +398,15 @@ impl Pool {
     pub(super) fn event<T>(self: &Arc<Self>, now: Instant, event: impl FnOnce(&mut Inner, &mut Deeds) -> T) -> T {
         let mut deeds = Deeds::new();
         let mut inner = self.inner.lock();
+        let before = inner.standing();
         let result = event(&mut inner, &mut deeds);
         let generation = if inner.state.ended().is_some() { ENDED } else { inner.state.generation() };
         self.generation.store(generation, Ordering::Relaxed);
+        let changed = inner.standing() != before;
         self.settle(inner, deeds, now);
+        if changed {
+            self.changes.send_replace(());
+        }
         result
     }
 

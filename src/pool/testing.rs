@@ -155,6 +155,7 @@ fn pooler() -> Pooler {
         track_extra_parameters: Vec::new(),
         session_state: SessionState::Track,
         pin: Pin::Auto,
+        listen: Listen::Shared,
         application_name_add_host: false,
         max_prepared_statements: pool.max_prepared_statements,
         max_packet_size: ByteSize(u64::from(u32::MAX)),

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::auth::{Strangers, plain_verifier};
 use super::cancel::Canceller;
 use super::census::Census;
+use super::notify::Hubs;
 use super::registry::Registry;
 use super::relay::table::Table;
 use crate::config::model::Config;
@@ -38,6 +39,8 @@ pub struct Context {
     pub tls: TlsSlot<AcceptTls>,
     /// Sends cancel requests.
     pub canceller: Arc<Canceller>,
+    /// Who listens for clients.
+    pub hubs: Arc<Hubs>,
     /// Numbers of clients and servers.
     pub ids: Arc<AtomicU64>,
     /// Clients connected, logged in or not.

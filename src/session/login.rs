@@ -369,27 +369,20 @@ impl Client<'_> {
         relay.single_statements = mode == PoolMode::Statement;
         if config.pooler.session_state == SessionState::Track {
             relay.tracks = mode != PoolMode::Session;
+            if relay.tracks {
+                relay.listen = config.pooler.listen;
+            }
             relay.base = self.wishes.base().cloned();
             relay.own = self.wishes.own().map(|own| Box::new(Own::new(own.clone())));
         }
         let held = std::mem::take(&mut incoming.held);
-        let canceller = Arc::clone(&context.canceller);
         let shared = Arc::clone(&registered.shared);
         events::login_succeeded(self.database, self.user, stream.is_tls(), &shared);
-        let mut pump = Pump::new(stream, shared, relay, held, mode, Arc::clone(&canceller));
+        let mut pump = Pump::new(stream, shared, relay, held, mode, Arc::clone(context));
         pump.pins = config.pooler.pin == Pin::Auto;
         pump.say(&bytes);
         let accepted_at = self.accepted_at.into_std();
-        Ok(Accepted::Session(Box::new(Session {
-            pump,
-            registered,
-            guard,
-            present,
-            counted,
-            canceller,
-            mode,
-            accepted_at,
-        })))
+        Ok(Accepted::Session(Box::new(Session { pump, registered, guard, present, counted, mode, accepted_at })))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod deadlines;
 pub mod farewell;
 pub mod handshake;
 pub mod login;
+pub mod notify;
 pub mod registry;
 pub mod relay;
 #[expect(clippy::module_inception, reason = "the file is named for what it holds")]

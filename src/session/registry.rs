@@ -82,6 +82,10 @@ impl Order {
     pub const BY_OPERATOR: Self = Self(1 << 11);
     /// The pooler ends.
     pub const SHUTDOWN: Self = Self(1 << 3);
+    /// A LISTEN is answered, or something was notified.
+    pub const NOTIFIED: Self = Self(1 << 15);
+    /// Too much was notified that it has not read.
+    pub const LAGS_BEHIND: Self = Self(1 << 16);
     /// Its server may have become obsolete.
     pub const OBSOLETE: Self = Self(1 << 9);
     /// A cancel request has landed that may have come too early, or it is time to send it again.
@@ -468,5 +472,19 @@ impl Registry {
                 order.into_iter().for_each(|order| shared.order(order));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_orders_are_one() {
+        let by_name = [Order::CANCEL, Order::CANCEL_AGAIN, Order::KILL, Order::DATABASE_GONE, Order::BY_OPERATOR];
+        let others = [Order::SHUTDOWN, Order::NOTIFIED, Order::LAGS_BEHIND, Order::OBSOLETE];
+        let all = by_name.into_iter().chain(others).chain(Order::DUE.map(|(_, order)| order));
+        let bits: Vec<_> = all.map(|order| order.0).collect();
+        assert_eq!(bits.iter().fold(0, |all, bit| all | bit).count_ones() as usize, bits.len());
     }
 }

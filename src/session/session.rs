@@ -1,18 +1,17 @@
 //! One logged-in client, from ReadyForQuery to its end.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
-use super::cancel::Canceller;
 use super::census::Present;
 use super::context::Counted;
 use super::deadlines::{Due, Phase};
 use super::farewell::{self, Leaving};
+use super::notify::WAITING_MAX;
 use super::registry::{Order, Registered};
 use super::relay::pump::{End, Pump};
 use crate::config::model::PoolMode;
@@ -38,8 +37,6 @@ pub struct Session {
     pub present: Present,
     /// Its place among all clients.
     pub counted: Counted,
-    /// For the query of a client that vanishes.
-    pub canceller: Arc<Canceller>,
     /// How its pool works.
     pub mode: PoolMode,
     /// When it was accepted.
@@ -58,10 +55,11 @@ impl Session {
     }
 
     async fn finish(self, end: End) {
-        let Self { mut pump, registered, guard, present, counted, canceller, mode, accepted_at } = self;
+        let Self { mut pump, registered, guard, present, counted, mode, accepted_at } = self;
         // What was said in the middle of a message would be read as the rest of it.
         let half_told = pump.active.as_ref().is_some_and(|active| active.work.exchange.half_told());
         let mut server = None;
+        pump.stop_listening();
         if matches!(end, End::ServerLost { .. })
             && let Some(mut lost) = pump.active.take()
         {
@@ -88,7 +86,7 @@ impl Session {
                 limit: settings.cancel_wait_timeout,
                 reset: mode == PoolMode::Session || settings.server_reset_query_always,
             };
-            farewell::give_back(active, &mut pump.relay, leaving, &canceller, &registered.shared).await;
+            farewell::give_back(active, &mut pump.relay, leaving, &pump.context.canceller, &registered.shared).await;
         }
         if matches!(end, End::Violation(_)) {
             events::violation_counted();
@@ -144,6 +142,12 @@ fn reply(end: &End, server: Option<String>) -> Option<ErrorReply> {
         End::Ordered(orders) if orders.has(Order::KILL) => fatal(SqlState::ADMIN_SHUTDOWN, "admin forced disconnect"),
         End::Ordered(orders) if orders.has(Order::DATABASE_GONE) => fatal(SqlState::ADMIN_SHUTDOWN, "database removed"),
         End::Ordered(_) => fatal(SqlState::ADMIN_SHUTDOWN, "server shutting down"),
+        End::LagsBehind => {
+            let text = format!("More than {} MiB had come that the client had not read.", WAITING_MAX >> 20);
+            Some(
+                ErrorReply::fatal(SqlState::LIMIT_EXCEEDED, "too many notifications wait for this client").detail(text),
+            )
+        }
         End::ServerObsolete => fatal(SqlState::ADMIN_SHUTDOWN, "database configuration changed"),
         End::TransactionInStatementMode => {
             let text = "transaction blocks not allowed in statement pooling mode";
@@ -171,6 +175,7 @@ fn close_reason(end: &End) -> CloseReason {
         End::NoServer(AcquireError::Killed) => CloseReason::Killed,
         End::NoServer(_) => CloseReason::DatabaseChanged,
         End::ServerLost { .. } => CloseReason::ServerLost,
+        End::LagsBehind => CloseReason::NotificationsUnread,
         End::TimedOut(Due::Query | Due::QueryInQueue) => CloseReason::QueryTimeout,
         End::TimedOut(Due::IdlePinned) => CloseReason::PinIdleTimeout,
         End::TimedOut(Due::IdleTransaction) => CloseReason::IdleTransactionTimeout,

@@ -49,6 +49,8 @@ pub enum Deed {
     AsksNumber,
     /// DISCARD SEQUENCES: it has none any more.
     ForgetsNumbers,
+    /// NOTIFY: leaves nothing behind, but others hear of it.
+    Notifies,
     /// Nobody knows what it leaves.
     Unclear(Doubt),
 }
@@ -145,7 +147,7 @@ fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
             let runs = of_script(&Script::of(inner.text, inner.dialect), inner).unwrap_or_default();
             let of_numbers = |deed: &&Deed| matches!(deed, Deed::TakesNumber | Deed::AsksNumber);
             deeds.extend(runs.iter().flatten().filter(of_numbers).cloned());
-            if runs.iter().flatten().any(|deed| *deed != Deed::Local && !of_numbers(&deed)) {
+            if runs.iter().flatten().any(|deed| !matches!(deed, Deed::Local | Deed::Notifies) && !of_numbers(&deed)) {
                 deeds.push(Deed::Unclear(Doubt::Code));
             }
             return;
@@ -158,6 +160,7 @@ fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
         Kind::Listen(span) => named(span, &|name| Deed::Holds(What::Channel, name)),
         Kind::Unlisten(span) => named(span, &|name| Deed::Lets(What::Channel, Some(name))),
         Kind::UnlistenAll => Deed::Lets(What::Channel, None),
+        Kind::Notify(..) => Deed::Notifies,
         Kind::Load => nameless(What::Library),
         Kind::SelectInto(true) | Kind::Create(Create { temp: Temp::Session, .. }) => nameless(What::Temporary),
         Kind::Drop(_) => Deed::MayLet(What::Temporary),

@@ -86,6 +86,8 @@ labels! {
         TransactionTimeout = "transaction_timeout",
         /// Its server was lost, and its session with it.
         ServerLost = "server_lost",
+        /// It did not read what it was notified of.
+        NotificationsUnread = "notifications_unread",
         /// The server refused the login that the client waited for.
         ServerRefused = "server_refused",
         /// An operator's KILL or KILL_CLIENT.

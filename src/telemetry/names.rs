@@ -81,6 +81,12 @@ metrics! {
     PINS: Counter = "pglifeguard_client_pins_total";
     /// Servers that were reset for what a client may have left, by what that is.
     SERVER_RESETS: Counter = "pglifeguard_server_resets_total";
+    /// Notifications that clients have got by connections that listen for several.
+    NOTIFICATIONS: Counter = "pglifeguard_notifications_total";
+    /// Connections to PostgreSQL that listen for several clients, beside the pools.
+    NOTIFICATION_CONNECTIONS: Gauge = "pglifeguard_notification_connections";
+    /// Those of them that broke while clients listened.
+    NOTIFICATION_CONNECTIONS_LOST: Counter = "pglifeguard_notification_connections_lost_total";
     /// Cancel requests, by what became of them.
     CANCEL_REQUESTS: Counter = "pglifeguard_cancel_requests_total";
     /// Packets that broke the protocol and cost their connection.

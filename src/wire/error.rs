@@ -13,6 +13,8 @@ pub struct SqlState(pub [u8; 5]);
 impl SqlState {
     /// successful_completion
     pub const OK: Self = Self(*b"00000");
+    /// warning
+    pub const WARNING: Self = Self(*b"01000");
     /// connection_failure
     pub const CONNECTION_FAILURE: Self = Self(*b"08006");
     /// transaction_resolution_unknown

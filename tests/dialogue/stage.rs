@@ -183,7 +183,7 @@ impl Stage {
                     self.note(format!("takes server {server}"));
                     continue;
                 }
-                Stop::Hold => self.note("waits".to_owned()),
+                Stop::Hold | Stop::Channels => self.note("waits".to_owned()),
                 Stop::Full => continue,
                 Stop::Terminate => self.note("good-bye".to_owned()),
                 Stop::Violation(error) => self.note(format!("violation: {error}")),

@@ -4,7 +4,7 @@ use super::kinds::{BufferSize, Flag, Limit, Size, Span, Timeout, TimeoutMillis, 
 use super::pools::Defaults;
 use super::settings;
 use super::texts::{CheckText, Choice, FilePath, List, ListenAddress, Names, OptionalText, SocketMode, Text};
-use crate::config::model::{AuthType, LogFormat, Pin, SessionState};
+use crate::config::model::{AuthType, Listen, LogFormat, Pin, SessionState};
 use crate::net::options;
 
 settings! {
@@ -67,10 +67,15 @@ settings! {
             /// stays behind for the next client.
             session_state: Choice<SessionState> = "track", reload: live;
             /// A client that has what only its server has (temporary tables, cursors WITH HOLD, advisory locks of the
-            /// session, LISTEN, PREPARE in SQL, LOAD, setseed(), connections of dblink): `auto` lets it keep that server
+            /// session, PREPARE in SQL, LOAD, setseed(), connections of dblink): `auto` lets it keep that server
             /// until it has ended all that, by DISCARD ALL at the latest, or leaves. `off` takes it away with the end of
             /// each transaction.
             pin: Choice<Pin> = "auto", reload: live;
+            /// How LISTEN is served in transaction and statement pooling, where `session_state = "track"`. `shared`: by one
+            /// connection for all clients of a database and user, beside the pool, so that a client that listens has no
+            /// server. `pin`: by the client's server, which it keeps (`pin`). `error`: it is refused. A client keeps what
+            /// was set when it connected.
+            listen: Choice<Listen> = "shared", reload: live;
             /// Adds the client's host and port to its application_name when it connects.
             application_name_add_host: Flag = "false", reload: live;
             /// Named prepared statements that a server may hold; the least recently used goes first. 0 passes the
@@ -91,7 +96,8 @@ settings! {
         "Servers" {
             /// A client that waited so long may use a server of the reserve (`reserve_pool_size`). 0: never.
             reserve_pool_timeout: Timeout = "5s", reload: live;
-            /// Servers of all pools together on one node, those of our own included. 0: no limit.
+            /// Servers of all pools together on one node, those of our own included but for those that listen (`listen`).
+            /// 0: no limit.
             max_node_connections: Limit<1_000_000> = "0", reload: live;
             /// Use the server that was idle for longest, not the one used last. Spreads load behind a balancer.
             server_round_robin: Flag = "false", reload: live;

@@ -129,7 +129,7 @@ impl Pool {
     /// Nobody uses any of its servers, nor checks one.
     pub(in crate::pool) fn is_quiet(&self) -> bool {
         let counts = self.lock().state.counts();
-        counts.active + counts.tested + counts.canceled == 0
+        counts.active + counts.tested + counts.canceled == 0 && self.guests().is_empty()
     }
 
     /// Nobody will ever tell it anything again.
@@ -152,7 +152,10 @@ impl Pool {
     /// Some server is of before the last RECONNECT or change.
     pub(in crate::pool) fn has_obsolete(&self) -> bool {
         let inner = self.lock();
-        inner.state.places().of_other_generation(inner.state.generation()) > 0
+        let generation = inner.state.generation();
+        let obsolete = inner.state.places().of_other_generation(generation) > 0;
+        drop(inner);
+        obsolete || self.guests().iter().any(|guest| *guest != generation)
     }
 
     /// The resting server that was unused for longest of those that hold what `claim` lacks.

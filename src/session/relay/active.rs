@@ -54,6 +54,8 @@ pub struct Work {
     pub insisted: bool,
     /// The server has said good-bye by a FATAL error, which the client has read.
     pub told: bool,
+    /// Nothing is written to it now.
+    pub holds: bool,
     /// Its socket takes no more. What it has said before is read still; then it is lost.
     pub unwritable: bool,
 }
@@ -72,6 +74,7 @@ impl Work {
         self.cancels = OnTheirWay::default();
         (self.insisting, self.insisted) = (None, false);
         self.told = false;
+        self.holds = false;
         self.unwritable = false;
     }
 }
@@ -127,7 +130,9 @@ impl Active {
     /// Writes what the relay wants written. That the server has hung up shows when reading.
     #[inline]
     pub fn write(&mut self, cx: &mut Context<'_>, out: &Out, input: &[u8]) {
-        if !self.work.unwritable {
+        if self.work.holds {
+            out.slices(input).for_each(|slice| self.work.to_server.extend_from_slice(slice));
+        } else if !self.work.unwritable {
             let written = write_out(&mut self.lease.stream, cx, out, input, &mut self.work.to_server);
             self.work.unwritable |= written.is_err();
         }
@@ -135,6 +140,9 @@ impl Active {
 
     /// Writes what waits, as far as it goes.
     pub fn drain(&mut self, cx: &mut Context<'_>) {
+        if self.work.holds {
+            return;
+        }
         let drained = drain(&mut self.lease.stream, cx, &mut self.work.to_server);
         self.work.unwritable |= drained.is_err();
     }

@@ -111,6 +111,11 @@ impl Relay {
             }
             Some(Alone::Failed(_)) => return self.frame_failed(header, have, steps),
         }
+        if header.tag == frontend::QUERY
+            && let Some(take) = self.listens_alone(header, have, steps)
+        {
+            return Ok(take);
+        }
         Ok(match header.tag {
             frontend::QUERY
             | frontend::FUNCTION_CALL

@@ -9,6 +9,7 @@ use super::prepared::named_in;
 use super::requests::{none_of_these_exists, said, write_answer};
 use super::steps::Steps;
 use super::tracking::doubts;
+use crate::config::model::Listen;
 use crate::server::statements::StatementId;
 use crate::sql::deeds::Doubt;
 use crate::wire::error::{ErrorFields, SqlState};
@@ -121,6 +122,8 @@ impl Relay {
             give_answers(exchange, steps);
         }
         match header.tag {
+            // What a statement has its server listen to comes by another connection.
+            backend::NOTIFICATION if self.listen == Listen::Shared => Ok(Take::Drop),
             backend::NOTICE | backend::NOTIFICATION => Ok(Take::Pass),
             // Whatever answers nothing answers somebody else.
             tag if tag != backend::ERROR && tag != backend::PARAMETER_STATUS && exchange.pipeline.is_empty() => {

@@ -122,14 +122,38 @@ pub struct Course {
     pub numbers: Numbers,
     /// Why nobody knows what the server was left with.
     pub doubts: SmallVec<[Doubt; 1]>,
+    /// It may listen where its client does not need it to.
+    pub(super) listens: bool,
+    /// A statement that notifies was asked for.
+    pub notifies: Notifies,
+}
+
+/// Whether a client notifies on its server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Notifies {
+    /// It does not.
+    #[default]
+    No,
+    /// It is about to.
+    Asked,
+    /// Somebody takes note of that.
+    Noted,
+    /// Nobody does.
+    Unheard,
 }
 
 impl Course {
+    /// Whether nothing is to be undone but what the client is known to have.
+    pub(super) fn leaves_nothing(&self) -> bool {
+        self.doubts.is_empty() && !self.listens
+    }
+
     /// For the next client.
     fn reset(&mut self) {
         // Whatever is added must be named here.
-        let Self { assigning, there, restored, may_be_gone, asking, numbers, doubts } = self;
+        let Self { assigning, there, restored, may_be_gone, asking, numbers, doubts, listens, notifies } = self;
         (*assigning, *there, *numbers) = (None, None, Numbers::default());
+        (*listens, *notifies) = (false, Notifies::No);
         restored.clear();
         may_be_gone.clear();
         asking.clear();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use super::alone::Alone;
+use super::channels::{Claims, Hears};
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
 use super::own::Own;
 use super::pipeline::{How, Owed, Status};
@@ -15,6 +16,7 @@ use super::steps::Steps;
 use super::table::Table;
 use super::tracking::READ_MAX;
 use super::words::{Effect, Said, first_word};
+use crate::config::model::Listen;
 use crate::server::statements::Statements;
 use crate::sql::{Dialect, Encoding};
 use crate::wire::frame::{self, FrameError, HEADER, Header};
@@ -58,6 +60,12 @@ pub struct Relay {
     pub own: Option<Box<Own>>,
     /// It has asked for `lastval()` or its like.
     pub asks_numbers: bool,
+    /// How LISTEN is served, where statements are followed.
+    pub listen: Listen,
+    /// The channels that it has asked for.
+    pub(super) claims: Option<Box<Claims>>,
+    /// They may not be those that it listens to.
+    pub(super) channels_moved: bool,
 }
 
 /// The server that the client has, as far as the relay reads or changes it.
@@ -93,6 +101,8 @@ pub enum Stop {
     NeedServer,
     /// The next one waits for the server: for the end of a COPY, or of our settings.
     Hold,
+    /// The next one waits until the channels are listened to that [`Relay::wanted_channels`] tells.
+    Channels,
     /// What there is to write is much, and is to be written first.
     Full,
     /// The client said good-bye.
@@ -137,6 +147,9 @@ impl Relay {
             base: None,
             own: None,
             asks_numbers: false,
+            listen: Listen::default(),
+            claims: None,
+            channels_moved: false,
         }
     }
 
@@ -160,7 +173,7 @@ impl Relay {
         let header = frame::header(input, self.max_packet as usize);
         let asks =
             matches!(header, Ok(Some(Header { tag: QUERY | PARSE | BIND | DESCRIBE | EXECUTE | FUNCTION_CALL, .. })));
-        asks && self.run.left == 0 && self.alone.is_none()
+        asks && self.run.left == 0 && self.alone.is_none() && !self.may_listen(input)
     }
 
     /// Takes what the client sent. Whatever it stops at, what came before is in `steps` and is to be written.
@@ -250,29 +263,7 @@ impl Relay {
             server.exchange.vetted = self.own_names && self.may_lack(server) && self.is_vetted(server.exchange, rest);
         }
         match header.tag {
-            frontend::QUERY => {
-                let front = self.begun();
-                let text = have.get(HEADER + front..).unwrap_or_default();
-                let cut = have.len() < header.total;
-                if self.tracks && cut && header.total <= READ_MAX {
-                    return Ok(Take::Stop(Stop::Input));
-                }
-                let said = Said::of(text, cut, || self.dialect());
-                // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
-                let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
-                let ends_later = in_block && said.ends_later();
-                let deeds = self.reads(text, cut);
-                let word = said.word().unwrap_or_else(|| first_word(text));
-                let mut effect = word.effect(text, cut);
-                if effect == Effect::Begins && said.ends_later() {
-                    effect = Effect::Plain;
-                }
-                let owed = Owed::Query { effect, ends_later, deeds };
-                match self.simple(server, owed, &said, steps) {
-                    Take::Forward if front > 0 => Ok(self.without_front(header, front, steps)),
-                    take => Ok(take),
-                }
-            }
+            frontend::QUERY => Ok(self.query(server, header, have, steps)),
             frontend::FUNCTION_CALL => {
                 self.calls_function(server.exchange, have);
                 Ok(self.simple(server, Owed::Function, &Said::One(first_word(b"select")), steps))
@@ -296,6 +287,37 @@ impl Relay {
     /// The longest message, in bytes.
     pub(super) fn max_packet(&self) -> usize {
         self.max_packet as usize
+    }
+
+    fn query(&mut self, server: &mut Attached<'_>, header: Header, have: &[u8], steps: &mut Steps) -> Take {
+        let front = self.begun();
+        let text = have.get(HEADER + front..).unwrap_or_default();
+        let cut = have.len() < header.total;
+        if self.tracks && cut && header.total <= READ_MAX {
+            return Take::Stop(Stop::Input);
+        }
+        let said = Said::of(text, cut, || self.dialect());
+        // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
+        let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
+        let ends_later = in_block && said.ends_later();
+        let deeds = self.reads(text, cut);
+        if let Some(running) = &deeds {
+            match self.hears(server.exchange, running.deeds()) {
+                Hears::Now => {}
+                Hears::Later => return Take::Stop(Stop::Channels),
+                Hears::Never(error) => return self.fail_query(server.exchange, error, steps),
+            }
+        }
+        let word = said.word().unwrap_or_else(|| first_word(text));
+        let mut effect = word.effect(text, cut);
+        if effect == Effect::Begins && said.ends_later() {
+            effect = Effect::Plain;
+        }
+        let owed = Owed::Query { effect, ends_later, deeds };
+        match self.simple(server, owed, &said, steps) {
+            Take::Forward if front > 0 => self.without_front(header, front, steps),
+            take => take,
+        }
     }
 
     fn simple(&mut self, server: &mut Attached<'_>, owed: Owed, said: &Said, steps: &mut Steps) -> Take {

@@ -3,6 +3,7 @@
 pub mod active;
 mod alone;
 pub mod backend;
+pub mod channels;
 pub mod ending;
 pub mod exchange;
 mod inquiry;

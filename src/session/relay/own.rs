@@ -20,6 +20,8 @@ pub struct Own {
     lasting: Vec<(What, Name)>,
     /// The transaction under way has failed.
     failed: bool,
+    /// To listen it needs no server of its own.
+    pub(super) shares_channels: bool,
 }
 
 /// What a rollback puts back. A copy costs nothing.
@@ -61,7 +63,8 @@ impl Own {
 
     /// Why it must keep its server, if it must: what it has there, in the order in which it came.
     pub fn ties(&self) -> impl Iterator<Item = What> {
-        self.lasting.iter().chain(self.now.things.iter()).map(|(what, _)| *what)
+        let all = self.lasting.iter().chain(self.now.things.iter()).map(|(what, _)| *what);
+        all.filter(|what| self.ties_by(*what))
     }
 
     /// The names of what it has there of a kind.
@@ -72,7 +75,7 @@ impl Own {
 
     /// Whether it must keep its server.
     pub fn is_tied(&self) -> bool {
-        !(self.lasting.is_empty() && self.now.things.is_empty())
+        self.ties().next().is_some()
     }
 
     /// Nothing of this kind is on its server any more.
@@ -104,7 +107,15 @@ impl Own {
     /// What it had on its server is gone.
     pub fn unties(&mut self) {
         self.lasting.clear();
-        self.now.things = Arc::default();
+        if self.shares_channels {
+            Arc::make_mut(&mut self.now.things).retain(|(what, _)| *what == What::Channel);
+        } else {
+            self.now.things = Arc::default();
+        }
+    }
+
+    fn ties_by(&self, what: What) -> bool {
+        !(self.shares_channels && what == What::Channel)
     }
 
     /// A statement has come to its end that does this. What servers report, `reported` tells by name, is left to them.
@@ -136,7 +147,7 @@ impl Own {
             Deed::RollbackTo(name) => self.rolls_back_to(name),
             Deed::Holds(what, name) => self.holds(*what, name),
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
-            Deed::TakesNumber | Deed::AsksNumber | Deed::ForgetsNumbers => {}
+            Deed::TakesNumber | Deed::AsksNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
             Deed::Local | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
         }
     }
@@ -309,6 +320,25 @@ mod tests {
             (&["create temp table t (n int)", "prepare p as select 1", ";", "discard all", ";"], ""),
         ] {
             assert_eq!(run(&mut Own::default(), texts), then, "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn channels_that_are_shared_tie_nobody_and_outlast_the_server() {
+        for (texts, then) in [
+            (&["listen c", ";"][..], "c"),
+            (&["listen c", "!", ";"], ""),
+            (&["begin", "listen c", "savepoint s", "listen d", "rollback to s", "commit", ";"], "c"),
+            (&["listen c", ";", "begin", "unlisten *", "rollback", ";"], "c"),
+            (&["listen c", "listen d", ";", "create temp table t (n int)", ";", "unlisten d", ";"], "c"),
+        ] {
+            let mut own = Own { shares_channels: true, ..Own::default() };
+            run(&mut own, texts);
+            assert_eq!(own.ties().filter(|what| *what == What::Channel).count(), 0);
+            own.unties();
+            assert!(!own.is_tied(), "{texts:?}");
+            let channels: Vec<_> = own.names_of(What::Channel).map(String::from_utf8_lossy).collect();
+            assert_eq!(channels.join(" "), then, "{texts:?}");
         }
     }
 

@@ -83,6 +83,16 @@ impl Portals {
         }
     }
 
+    /// What executing it for the first time does to the session, if it was not executed yet.
+    pub fn would_do(&self, portal: &[u8]) -> Option<Arc<Deeds>> {
+        let named = || self.named.iter().find(|known| *known.name == *portal);
+        let (does, executed) = match portal {
+            b"" => (&self.unnamed, self.executed),
+            _ => named().map(|known| (&known.does, known.executed))?,
+        };
+        does.deeds.clone().filter(|_| !executed)
+    }
+
     /// What executing it may do.
     pub fn execute(&mut self, portal: &[u8]) -> Does {
         if portal.is_empty() {
@@ -171,9 +181,11 @@ mod tests {
         let mut portals = Portals::default();
         for portal in [&b""[..], b"a"] {
             portals.bind(portal, does.clone());
+            assert_eq!(portals.would_do(portal), does.deeds);
             assert_eq!([portals.execute(portal), portals.execute(portal)].map(|does| does.deeds), {
                 [does.deeds.clone(), Does::anything().deeds]
             });
+            assert_eq!(portals.would_do(portal), None);
             portals.bind(portal, does.clone());
             assert_eq!(portals.execute(portal), does);
         }

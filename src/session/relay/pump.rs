@@ -12,6 +12,7 @@ use bytes::{Buf, BytesMut};
 
 use super::active::{Active, Work, drain, write_out};
 use super::backend::Heard;
+use super::exchange::Notifies;
 use super::machine::{Relay, Stop};
 use super::pipeline::Status;
 use super::steps::Steps;
@@ -19,14 +20,16 @@ use crate::config::model::PoolMode;
 use crate::net::Stream;
 use crate::net::stream::Probe;
 use crate::pool::Acquire;
-use crate::session::cancel::Canceller;
+use crate::session::context;
 use crate::session::deadlines::Phase;
+use crate::session::notify::Seat;
 use crate::session::registry::Shared;
 use crate::telemetry::events::session as events;
 
 mod end;
 mod lending;
 mod lost;
+mod news;
 mod orders;
 mod pins;
 mod watch;
@@ -88,7 +91,10 @@ pub struct Pump {
     held: BytesMut,
     /// What is written to the client and its socket has not taken yet.
     to_client: BytesMut,
-    canceller: Arc<Canceller>,
+    /// What sessions share.
+    pub context: Arc<context::Context>,
+    /// Where it listens, if it does.
+    seat: Option<Box<Seat>>,
     /// Of the client's socket; `None` until the first poll.
     watch: Option<Watch>,
     mode: PoolMode,
@@ -98,6 +104,8 @@ pub struct Pump {
     stalled: bool,
     /// It waits until the client has read more of its answers.
     unread: bool,
+    /// It waits for channels.
+    unheard: bool,
     /// The client's socket took a write no more.
     gone: bool,
 }
@@ -116,7 +124,7 @@ impl Pump {
         relay: Relay,
         held: BytesMut,
         mode: PoolMode,
-        canceller: Arc<Canceller>,
+        context: Arc<context::Context>,
     ) -> Self {
         Self {
             client,
@@ -126,10 +134,12 @@ impl Pump {
             waiting: None,
             stalled: false,
             unread: false,
+            unheard: false,
             // The login's buffer is not carried on when nothing is in it.
             held: if held.is_empty() { BytesMut::new() } else { held },
             to_client: BytesMut::new(),
-            canceller,
+            context,
+            seat: None,
             watch: None,
             mode,
             pins: true,
@@ -187,7 +197,7 @@ impl Pump {
     /// Whether another turn would find nothing to do: it is the client's turn to say something.
     fn rests(&self) -> bool {
         let nothing = self.active.is_none() && self.waiting.is_none() && !self.stalled && !self.gone;
-        nothing && self.watch.as_ref().is_some_and(Watch::is_quiet)
+        nothing && !self.has_news() && self.watch.as_ref().is_some_and(Watch::is_quiet)
     }
 
     /// Returns whether anything moved.
@@ -201,6 +211,10 @@ impl Pump {
         }
         if self.gone {
             return Err(End::Vanished);
+        }
+        let mut moved = self.has_news();
+        if moved {
+            self.tell_news(cx);
         }
         if self.unread && self.to_client.len() <= UNREAD_MAX {
             self.feed_held(cx, scratch)?;
@@ -216,7 +230,7 @@ impl Pump {
                 }
             }
         }
-        let mut moved = self.poll_waiting(cx, scratch)?;
+        moved |= self.poll_waiting(cx, scratch)?;
         moved |= self.poll_server(cx, scratch)?;
         if !self.watch.as_ref().is_some_and(Watch::is_silent) {
             moved |= self.poll_client(cx, scratch)?;
@@ -407,7 +421,7 @@ impl Pump {
     /// Lets the relay take the client's bytes, finds it a server when it needs one, writes what comes of them.
     fn feed(&mut self, input: &[u8], cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<usize, End> {
         let mut taken = 0;
-        (self.stalled, self.unread) = (false, false);
+        (self.stalled, self.unread, self.unheard) = (false, false, false);
         if self.active.is_none() && self.relay.asks_for_server(input) && !self.find_server(scratch) {
             self.stalled = true;
             return Ok(0);
@@ -422,6 +436,12 @@ impl Pump {
             let server = self.active.as_mut().map(Active::attached);
             let fed = self.relay.from_client(server, rest, &mut scratch.steps);
             self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, rest, &mut self.to_client).is_err();
+            // Before it can be heard.
+            let notifies =
+                |active: &Active| active.work.exchange.session.notifies == Notifies::Asked && !active.work.holds;
+            if self.active.as_ref().is_some_and(notifies) {
+                self.note_speaker();
+            }
             if let Some(active) = &mut self.active {
                 active.write(cx, &scratch.steps.to_server, rest);
                 active.work.tally.bytes_received += fed.consumed as u64;
@@ -444,6 +464,11 @@ impl Pump {
                 Stop::Full if !self.active.as_ref().is_some_and(Active::wants_write) => {}
                 Stop::NeedServer | Stop::Hold | Stop::Full => {
                     self.stalled = true;
+                    break;
+                }
+                Stop::Channels => {
+                    (self.stalled, self.unheard) = (true, true);
+                    self.ask_for_channels();
                     break;
                 }
                 Stop::Input => break,

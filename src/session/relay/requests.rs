@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::BufMut;
 
 use super::Stop;
+use super::channels::Hears;
 use super::exchange::Exchange;
 use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
@@ -211,6 +212,18 @@ impl Relay {
             return whole_name(header);
         }
         let (portal, _) = frame::c_string(&have[HEADER..]).ok_or(FrameError::Body(frontend::EXECUTE))?;
+        // What waits for channels is looked at again, and is executed once.
+        if let Some(deeds) = server.exchange.portals.would_do(portal) {
+            match self.hears(server.exchange, deeds.iter()) {
+                Hears::Now => {}
+                Hears::Later => return Ok(Take::Stop(Stop::Channels)),
+                Hears::Never(error) => {
+                    server.exchange.asks(|_| true);
+                    poison(server.exchange, error, steps);
+                    return Ok(Take::Drop);
+                }
+            }
+        }
         let Does { effect, deeds } = server.exchange.portals.execute(portal);
         let ends = effect.may_end();
         // A portal that was bound earlier is in a transaction block, of which only the end is not to be cancelled.

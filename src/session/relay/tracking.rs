@@ -13,6 +13,7 @@ use super::prepared::Statement;
 use super::steps::Steps;
 use super::table::Reading;
 use super::undo::Undo;
+use crate::config::model::Listen;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
 use crate::sql::{Dialect, Script, Source};
 use crate::wire::frame::HEADER;
@@ -33,6 +34,7 @@ pub struct Running {
 }
 
 impl Running {
+    /// What all of them do.
     pub(super) fn deeds(&self) -> impl Iterator<Item = &Deed> + Clone {
         self.statements.iter().flatten()
     }
@@ -45,10 +47,11 @@ impl Running {
 impl Relay {
     /// What makes the client's server fit for the next one, and ends what ties the client to it.
     pub fn undo(&mut self, exchange: &mut Exchange) -> Undo {
-        if exchange.session.doubts.is_empty() && !self.is_tied() {
+        let listens = exchange.session.listens;
+        if exchange.session.doubts.is_empty() && !self.is_tied() && !listens {
             return Undo::Nothing;
         }
-        let undo = Undo::of(self.own.as_deref(), &exchange.session.doubts);
+        let undo = Undo::of(self.own.as_deref(), &exchange.session.doubts, listens);
         if let Some(own) = &mut self.own {
             own.unties();
         }
@@ -221,7 +224,7 @@ impl Relay {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
-                Deed::Local => {}
+                Deed::Local | Deed::Notifies => {}
                 Deed::AsksNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }
@@ -235,7 +238,8 @@ impl Relay {
                     server.exchange.session.numbers.does(deed);
                     let assigned = server.assigned.as_ref();
                     server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
-                    self.own.get_or_insert_default();
+                    self.own.get_or_insert_default().shares_channels = self.listen == Listen::Shared;
+                    self.channels_moved |= self.claims.is_some();
                     let reported = self.params.clone();
                     self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));
                     self.resets(server.exchange, deed);
@@ -311,7 +315,7 @@ pub(super) fn statement_deeds(text: &[u8], dialect: Dialect) -> Option<Arc<Deeds
     read(text, dialect)?.into_vec().into_iter().next().map(Arc::new)
 }
 
-fn read(text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
+pub(super) fn read(text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
     let text = text.strip_suffix(b"\0").unwrap_or(text);
     let may_do = deeds::may_do(text);
     may_do.then(|| deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect)))?

@@ -21,8 +21,8 @@ pub enum Undo {
 }
 
 impl Undo {
-    /// What undoes what a client has there, and what nobody knows of.
-    pub fn of(own: Option<&Own>, doubts: &[Doubt]) -> Self {
+    /// What undoes what a client has there, and what nobody knows of. The server may listen (`listens`).
+    pub fn of(own: Option<&Own>, doubts: &[Doubt], listens: bool) -> Self {
         let mut commands: Vec<String> = Vec::new();
         let mut add = |command: &str| {
             if !commands.iter().any(|known| known == command) {
@@ -33,6 +33,9 @@ impl Undo {
         let anything = if doubts.iter().all(of_settings) { &ANYTHING[..SETTINGS] } else { &ANYTHING };
         if !doubts.is_empty() {
             anything.iter().for_each(|command| add(command));
+        }
+        if listens {
+            add("UNLISTEN *");
         }
         for what in own.iter().flat_map(|own| own.ties()) {
             match what {

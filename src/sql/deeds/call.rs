@@ -47,6 +47,7 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
             b"setseed" => nameless(What::Seed),
             b"nextval" | b"setval" => Deed::TakesNumber,
             b"lastval" | b"currval" => Deed::AsksNumber,
+            b"pg_notify" => Deed::Notifies,
             name if name.starts_with(b"dblink_connect") => nameless(What::Connection),
             name if runs_text(name) => Deed::Unclear(Doubt::Code),
             _ => continue,

@@ -25,7 +25,7 @@ fn first_word(text: &[u8]) -> Option<(usize, bool)> {
     word.make_ascii_lowercase();
     match &*word {
         b"select" | b"with" | b"values" | b"table" => Some((end, true)),
-        b"insert" | b"update" | b"delete" | b"merge" | b"fetch" | b"copy" | b"lock" | b"notify" => Some((end, false)),
+        b"insert" | b"update" | b"delete" | b"merge" | b"fetch" | b"copy" | b"lock" => Some((end, false)),
         b"begin" | b"start" | b"commit" | b"end" => Some((end, false)),
         _ => None,
     }
@@ -43,7 +43,7 @@ fn may_name_settings(text: &[u8]) -> bool {
         .any(|at| text.get(at + 1..at + 9).is_some_and(|part| part.eq_ignore_ascii_case(b"settings")))
 }
 
-/// A name that matters, with a bracket behind it.
+/// A name that matters or notifies, with a bracket behind it.
 fn may_call(text: &[u8]) -> bool {
     memchr::memchr_iter(b'(', text).any(|open| {
         let blanks = text[..open].iter().rev().take_while(|byte| matches!(byte, b'\t'..=b'\r' | b' ')).count();
@@ -54,7 +54,7 @@ fn may_call(text: &[u8]) -> bool {
             None => before.last() == Some(&b'"'),
             Some(first) if b"spdqctnl".contains(&first.to_ascii_lowercase()) => {
                 let name: SmallVec<[u8; 64]> = name.iter().map(u8::to_ascii_lowercase).collect();
-                call::matters(&name) || call::counts(&name)
+                call::matters(&name) || call::counts(&name) || *name == *b"pg_notify"
             }
             Some(_) => false,
         }

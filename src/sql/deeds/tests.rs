@@ -35,6 +35,7 @@ fn show(deed: &Deed) -> String {
         Deed::TakesNumber => "takes".into(),
         Deed::AsksNumber => "asks".into(),
         Deed::ForgetsNumbers => "forgets".into(),
+        Deed::Notifies => "notifies".into(),
         Deed::Unclear(doubt) => format!("unclear {doubt:?}"),
     }
 }
@@ -132,6 +133,10 @@ fn what_only_one_server_has_is_told() {
         ("unlisten a", "-Channel(a)"),
         ("unlisten *", "-Channel(*)"),
         ("load 'auto_explain'", "+Library()"),
+        ("notify c, 'x'", "notifies"),
+        ("select pg_notify('c', n) from t", "notifies"),
+        ("prepare p as select pg_notify('c', '')", "+Statement(p)"),
+        ("do $$begin perform pg_notify('c', ''); end$$", ""),
         ("select setseed(0.5)", "+Seed()"),
         ("select nextval('s'), setval('s', 7)", "takes takes"),
         ("select LASTVAL()", "asks"),
@@ -191,7 +196,6 @@ fn the_common_statements_do_nothing() {
         "commit",
         "rollback",
         "copy t from stdin",
-        "notify c, 'x'",
         "show all",
         "create table t (n int)",
     ] {
@@ -222,6 +226,8 @@ fn a_glance_misses_nothing() {
         "(select setseed(1))",
         "copy (select setseed(1)) to stdout",
         "rollback to s",
+        "notify c",
+        "insert into t select Pg_Notify ('c', '')",
         "",
     ] {
         assert!(text.is_empty() || may_do(text.as_bytes()), "{text}");

@@ -11,15 +11,17 @@ use crate::telemetry::labels::{
 };
 use crate::telemetry::log::{CONNECTIONS, DISCONNECTIONS, POOLER_ERRORS};
 use crate::telemetry::names::{
-    CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS, PINS,
-    PROTOCOL_VIOLATIONS, SERVER_ERRORS, SERVER_RESETS, SERVERS_LOST,
+    CANCEL_REQUESTS, CLIENT_CONNECTIONS, CLIENT_DISCONNECTIONS, ERRORS_SENT, LOGIN_REFUSALS, LOGINS,
+    NOTIFICATION_CONNECTIONS, NOTIFICATION_CONNECTIONS_LOST, NOTIFICATIONS, PINS, PROTOCOL_VIOLATIONS, SERVER_ERRORS,
+    SERVER_RESETS, SERVERS_LOST,
 };
 use crate::types::PoolKey;
 
 pub(super) fn begin_at_zero() {
-    for metric in [CLIENT_CONNECTIONS, PROTOCOL_VIOLATIONS] {
+    for metric in [CLIENT_CONNECTIONS, PROTOCOL_VIOLATIONS, NOTIFICATIONS, NOTIFICATION_CONNECTIONS_LOST] {
         metrics::counter!(metric.name).increment(0);
     }
+    metrics::gauge!(NOTIFICATION_CONNECTIONS.name).set(0.0);
     ["off", "on"].into_iter().for_each(|tls| zero(LOGINS, "tls", tls));
     LoginRefusal::ALL.iter().for_each(|reason| zero(LOGIN_REFUSALS, "reason", reason.as_str()));
     CloseReason::ALL.iter().for_each(|reason| zero(CLIENT_DISCONNECTIONS, "reason", reason.as_str()));
@@ -100,6 +102,29 @@ pub fn server_lost(
 pub fn client_pinned(client: &dyn Display, reason: Pin) {
     count_by(PINS, "reason", reason.as_str());
     info!(%client, reason = reason.as_str(), "client keeps its server");
+}
+
+/// A connection listens for the clients of a pool.
+pub fn notifications_begin(pool: &PoolKey) {
+    metrics::gauge!(NOTIFICATION_CONNECTIONS.name).increment(1.0);
+    info!(%pool, "listening for clients");
+}
+
+/// It is over while so many clients listened.
+pub fn notifications_end(pool: &PoolKey, cause: &str, clients: usize) {
+    metrics::gauge!(NOTIFICATION_CONNECTIONS.name).decrement(1.0);
+    if clients == 0 {
+        return info!(%pool, "listening for nobody any more: {cause}");
+    }
+    count(NOTIFICATION_CONNECTIONS_LOST);
+    warn!(%pool, clients, "notifications may be missing, the connection that listens for clients is closed: {cause}");
+}
+
+/// A client has got so many notifications.
+pub fn notified(count: u64) {
+    if count > 0 {
+        metrics::counter!(NOTIFICATIONS.name).increment(count);
+    }
 }
 
 /// A server is reset, for what a client may have left there.

@@ -4,6 +4,7 @@
 mod copies;
 mod floods;
 mod large_objects;
+mod listening;
 mod mistakes;
 mod notices;
 mod numbers;

@@ -189,7 +189,7 @@ fn what_is_only_partly_gone_ties_on() {
 #[test]
 fn what_only_one_server_has_ties_its_client_to_it_until_it_is_gone() {
     let database = Database::create("session_ties");
-    let pooler = trusting(&database, 2).set("server_round_robin", "true").start();
+    let pooler = trusting(&database, 2).set("server_round_robin", "true").set("listen", "\"pin\"").start();
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     one.query("BEGIN");
     two.query("SELECT 1");
@@ -212,7 +212,8 @@ fn what_only_one_server_has_ties_its_client_to_it_until_it_is_gone() {
 
 #[test]
 fn the_server_of_a_tied_client_that_leaves_is_as_good_as_new() {
-    let (database, pooler) = one_server("session_left");
+    let database = Database::create("session_left");
+    let pooler = trusting(&database, 1).set("listen", "\"pin\"").start();
     let fresh = rows(&mut app(&pooler), FRESH);
     for (ties, _) in TIES {
         let mut client = app(&pooler);

@@ -29,6 +29,8 @@ pub enum End {
     SettingRefused,
     /// A timeout passed.
     TimedOut(Due),
+    /// It has not read what it was notified of.
+    LagsBehind,
     /// Someone else ended the session.
     Ordered(Orders),
     /// A transaction block in statement pooling.

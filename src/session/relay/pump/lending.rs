@@ -57,8 +57,10 @@ impl Pump {
     }
 
     fn give_back(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
-        let Some(Active { lease, mut work }) = self.active.take() else { return };
-        let plain = self.relay.own.is_none() && work.exchange.session.doubts.is_empty();
+        let Some(active) = self.active.take() else { return };
+        self.forget_speaker(&active);
+        let Active { lease, mut work } = active;
+        let plain = self.relay.own.is_none() && work.exchange.session.leaves_nothing();
         let undo = if plain { Undo::Nothing } else { undo(&mut self.relay, &self.shared, &mut work.exchange) };
         let (now, micros) = now.unwrap_or_else(|| {
             let now = Instant::now();

@@ -33,7 +33,9 @@ impl Pump {
         };
         events::server_lost(&self.shared, self.shared.pool.key(), &at, &cause, outcome(aftermath));
         self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, &[], &mut self.to_client).is_err();
-        if let Some(Active { lease, mut work }) = self.active.take() {
+        if let Some(active) = self.active.take() {
+            self.forget_speaker(&active);
+            let Active { lease, mut work } = active;
             let micros = self.shared.micros(Instant::now());
             work.query_ends(micros);
             work.xact_ends(micros);

@@ -20,6 +20,12 @@ impl Pump {
         if [Order::KILL, Order::DATABASE_GONE, Order::SHUTDOWN].into_iter().any(|order| orders.has(order)) {
             return Err(End::Ordered(orders));
         }
+        if orders.has(Order::LAGS_BEHIND) {
+            return Err(End::LagsBehind);
+        }
+        if orders.has(Order::NOTIFIED) {
+            self.hear_answers(cx, scratch)?;
+        }
         if orders.has(Order::CANCEL) {
             // A query that the client sent before its cancel request is here, though it may not be read yet.
             if self.waiting.is_none() && !self.is_owed() {
@@ -61,6 +67,10 @@ impl Pump {
             self.relay.refuse_next();
             return self.feed_held(cx, scratch);
         }
+        if self.cancel_listening(cx, scratch)? {
+            events::cancel_received(CancelOutcome::Dequeued);
+            return Ok(());
+        }
         if self.is_owed()
             && let Some(active) = &mut self.active
         {
@@ -70,7 +80,7 @@ impl Pump {
             if u128::from(runs) < Insisting::EARLY.as_micros() {
                 active.work.insisting = Some(Box::new(Insisting::new(Arc::clone(&tickets))));
             }
-            self.canceller.send_on(&active.lease, &mut active.work.cancels, landed(&self.shared, tickets));
+            self.context.canceller.send_on(&active.lease, &mut active.work.cancels, landed(&self.shared, tickets));
         } else {
             events::cancel_received(CancelOutcome::Nothing);
         }
@@ -90,7 +100,7 @@ impl Pump {
             && insisting.is_due(&self.shared, Instant::now())
         {
             if let Some(tickets) = insisting.again() {
-                self.canceller.send_again(lease, &mut work.cancels, landed(&self.shared, tickets));
+                self.context.canceller.send_again(lease, &mut work.cancels, landed(&self.shared, tickets));
                 work.insisted = true;
             } else {
                 work.insisting = None;

@@ -1,0 +1,220 @@
+//! LISTEN where one connection listens for all clients: a statement that listens waits until that connection does, and
+//! then runs on the server as it is; so it is in effect before the client can know, and PostgreSQL says what becomes of
+//! it. What it leaves on the server is undone there. Alone in a Query, outside of a transaction, it needs no server.
+
+use hashbrown::HashSet;
+
+use super::alone::Alone;
+use super::exchange::{Exchange, Notifies, send_sync};
+use super::machine::{Relay, Stop, Take, put_complete, put_ready};
+use super::own::Own;
+use super::pipeline::{How, Status};
+use super::requests::poison;
+use super::steps::Steps;
+use super::tracking::read;
+use crate::config::model::Listen;
+use crate::sql::deeds::{Deed, Name, What};
+use crate::wire::error::{ErrorReply, SqlState};
+use crate::wire::frame::{HEADER, Header};
+
+/// A LISTEN or UNLISTEN that is longer is not looked for without a server.
+const SHORT: usize = 1024;
+
+/// What a client has asked the connection for that listens: what it listens to, and what statements wait for.
+#[derive(Debug, Default)]
+pub(super) struct Claims(Vec<(Name, Claim)>);
+
+#[derive(Debug)]
+enum Claim {
+    Wanted,
+    Asked,
+    InEffect,
+    Refused(Box<ErrorReply>),
+    /// It is refused, and the client has been told.
+    Over,
+}
+
+/// When a statement may run.
+pub(super) enum Hears {
+    Now,
+    /// When all that it listens to is in effect.
+    Later,
+    Never(ErrorReply),
+}
+
+impl Relay {
+    /// Whether statements that do this may run, as far as it concerns channels.
+    pub(super) fn hears<'d>(
+        &mut self,
+        exchange: &mut Exchange,
+        deeds: impl Iterator<Item = &'d Deed> + Clone,
+    ) -> Hears {
+        // There it is refused.
+        let failed = exchange.pipeline.status == Status::Failed && exchange.pipeline.is_empty();
+        if self.listen == Listen::Pin || failed {
+            return Hears::Now;
+        }
+        let hears = self.claims(deeds.clone());
+        if matches!(hears, Hears::Now) && self.listen == Listen::Shared {
+            let session = &mut exchange.session;
+            session.listens |= deeds.clone().any(|deed| matches!(deed, Deed::Holds(What::Channel, _)));
+            if session.notifies == Notifies::No && deeds.clone().any(|deed| *deed == Deed::Notifies) {
+                session.notifies = Notifies::Asked;
+            }
+        }
+        hears
+    }
+
+    fn claims<'d>(&mut self, deeds: impl Iterator<Item = &'d Deed>) -> Hears {
+        let mut later = false;
+        // Without a name it is a mistake, which the server tells.
+        let channels = deeds.filter_map(|deed| match deed {
+            Deed::Holds(What::Channel, name) if !name.is_empty() => Some(name),
+            _ => None,
+        });
+        for name in channels {
+            if self.listen == Listen::Error {
+                return Hears::Never(not_supported());
+            }
+            self.channels_moved = true;
+            let claims = &mut self.claims.get_or_insert_default().0;
+            let Some((_, claim)) = claims.iter_mut().find(|(known, _)| known == name) else {
+                claims.push((name.clone(), Claim::Wanted));
+                later = true;
+                continue;
+            };
+            match std::mem::replace(claim, Claim::Over) {
+                Claim::Refused(error) => return Hears::Never(*error),
+                Claim::Over => *claim = Claim::Wanted,
+                as_it_was => *claim = as_it_was,
+            }
+            later |= !matches!(claim, Claim::InEffect);
+        }
+        if later { Hears::Later } else { Hears::Now }
+    }
+
+    /// The channels that are to be listened to before the client's next message is taken. Each is told once.
+    pub fn wanted_channels(&mut self) -> Vec<Name> {
+        let claims = self.claims.iter_mut().flat_map(|claims| &mut claims.0);
+        let wanted = claims.filter(|(_, claim)| matches!(claim, Claim::Wanted)).map(|(name, claim)| {
+            *claim = Claim::Asked;
+            name.clone()
+        });
+        wanted.collect()
+    }
+
+    /// A channel is listened to, or can't be.
+    pub fn channel_answered(&mut self, channel: &[u8], answer: Result<(), Box<ErrorReply>>) {
+        let claims = self.claims.iter_mut().flat_map(|claims| &mut claims.0);
+        for (_, claim) in claims.filter(|(name, claim)| **name == *channel && matches!(claim, Claim::Asked)) {
+            *claim = answer.clone().map_or_else(Claim::Refused, |()| Claim::InEffect);
+        }
+    }
+
+    /// The statement that waits for channels fails of this.
+    pub fn refuse_channels(&mut self, error: &ErrorReply) {
+        for (_, claim) in self.claims.iter_mut().flat_map(|claims| &mut claims.0) {
+            if matches!(claim, Claim::Wanted | Claim::Asked) {
+                *claim = Claim::Refused(Box::new(error.clone()));
+            }
+        }
+    }
+
+    /// Whether a statement waits for channels.
+    pub fn waits_for_channels(&self) -> bool {
+        let mut claims = self.claims.iter().flat_map(|claims| &claims.0);
+        claims.any(|(_, claim)| matches!(claim, Claim::Wanted | Claim::Asked))
+    }
+
+    /// Whether [`Self::leave_channels`] may have something to say.
+    #[inline]
+    pub fn channels_moved(&self) -> bool {
+        self.channels_moved
+    }
+
+    /// Between two transactions: the channels that were asked for and that the client does not listen to.
+    pub fn leave_channels(&mut self) -> Vec<Name> {
+        self.channels_moved = false;
+        let Some(claims) = &mut self.claims else { return Vec::new() };
+        let own: HashSet<&[u8]> = self.own.iter().flat_map(|own| own.names_of(What::Channel)).collect();
+        let gone = claims.0.extract_if(.., |(name, _)| !own.contains(&**name)).map(|(name, _)| name).collect();
+        if claims.0.is_empty() {
+            self.claims = None;
+        }
+        gone
+    }
+
+    /// Whether the client has asked for channels.
+    pub fn has_channels(&self) -> bool {
+        self.claims.is_some()
+    }
+
+    /// Whether a client without a server is in no transaction.
+    pub fn is_between_transactions(&self) -> bool {
+        self.alone.is_none()
+    }
+
+    /// Whether a message may be a LISTEN or UNLISTEN that needs no server.
+    #[inline]
+    pub(super) fn may_listen(&self, input: &[u8]) -> bool {
+        let begins =
+            |word: &[u8]| input.get(HEADER..HEADER + word.len()).is_some_and(|it| it.eq_ignore_ascii_case(word));
+        self.listen != Listen::Pin && (begins(b"listen") || begins(b"unlisten"))
+    }
+
+    /// A Query of a client without a server that is a LISTEN or UNLISTEN alone: no server is asked. `None`: it is
+    /// something else. One that only begins so waits for its channels here, and not with a server.
+    pub(super) fn listens_alone(&mut self, header: Header, have: &[u8], steps: &mut Steps) -> Option<Take> {
+        if self.alone.is_some() || header.total > SHORT || !self.may_listen(have) {
+            return None;
+        }
+        if have.len() < header.total {
+            return Some(Take::Stop(Stop::Input));
+        }
+        let statements = read(&have[HEADER..], self.dialect())?;
+        match self.claims(statements.iter().flatten()) {
+            Hears::Now => {}
+            Hears::Later => return Some(Take::Stop(Stop::Channels)),
+            Hears::Never(error) => {
+                self.unnamed.forget();
+                steps.to_client.own(|out| error.encode(out));
+                put_ready(Status::Idle, steps);
+                return Some(Take::Drop);
+            }
+        }
+        let [deeds] = &*statements else { return None };
+        let (deed, tag) = match &deeds[..] {
+            [deed @ Deed::Holds(What::Channel, name)] if !name.is_empty() => (deed, &b"LISTEN"[..]),
+            [deed @ Deed::Lets(What::Channel, _)] => (deed, &b"UNLISTEN"[..]),
+            _ => return None,
+        };
+        self.channels_moved = true;
+        let own: &mut Own = self.own.get_or_insert_default();
+        own.shares_channels = true;
+        own.does(deed, |_| false);
+        own.commits();
+        self.unnamed.forget();
+        put_complete(tag, steps);
+        put_ready(Status::Idle, steps);
+        Some(Take::Drop)
+    }
+
+    /// A Query fails on the server, and the client reads this.
+    pub(super) fn fail_query(&mut self, exchange: &mut Exchange, error: ErrorReply, steps: &mut Steps) -> Take {
+        exchange.asks(|_| true);
+        if matches!(self.alone.as_deref(), Some(Alone::Begun(_))) {
+            self.alone = None;
+        }
+        exchange.has_unnamed = false;
+        exchange.unnamed.forget();
+        self.unnamed.forget();
+        poison(exchange, error, steps);
+        send_sync(exchange, How::Reply, steps);
+        Take::Drop
+    }
+}
+
+fn not_supported() -> ErrorReply {
+    ErrorReply::error(SqlState::NOT_SUPPORTED, "LISTEN is not supported by this pooler")
+        .hint("It is configured so: listen = \"error\". Connect to the PostgreSQL server itself to listen.")
+}
