@@ -230,7 +230,7 @@ async fn settle(client: &Client) -> Result<(), Error> {
 }
 
 /// Two sockets for each client would not fit into the usual 1024.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -8,6 +8,7 @@ mod departures;
 mod drivers;
 mod handed_on;
 mod hostile;
+mod listeners;
 mod logins;
 mod lost_servers;
 mod operation;

@@ -60,3 +60,15 @@ fn node_postgres_works() {
     let ok = "node-postgres: ok\n";
     directly_and_pooled("node_postgres", |dsn, _| assert_eq!(run(&mut node("node_postgres.mjs", dsn)), ok));
 }
+
+#[test]
+fn drivers_listen_while_others_have_the_only_server() {
+    let check = |dsn: &str| {
+        assert_eq!(run(&mut python("listening.py", dsn)), "listening: ok\n");
+        assert_eq!(run(&mut node("listening.mjs", dsn)), "listening: ok\n");
+    };
+    check(&Database::create("listening_direct").direct_dsn());
+    let pooled = Database::create("listening_pooled");
+    let pooler = two_servers(&pooled).set("default_pool_size", "1").start();
+    check(&pooler.app_dsn("app"));
+}

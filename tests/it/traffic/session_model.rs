@@ -73,9 +73,11 @@ const PROBE: &str = "SELECT current_setting('work_mem'), nullif(current_setting(
     current_setting('default_transaction_isolation'), current_setting('TimeZone'), current_user, \
     (SELECT string_agg(name, ',' ORDER BY name) FROM pg_prepared_statements WHERE from_sql), \
     (SELECT string_agg(name, ',' ORDER BY name) FROM pg_cursors WHERE is_holdable), \
-    (SELECT string_agg(channel, ',' ORDER BY channel) FROM pg_listening_channels() channel), \
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
     (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r')";
+
+/// What it listens to, where its own server listens for it.
+const CHANNELS: &str = "SELECT string_agg(channel, ',' ORDER BY channel) FROM pg_listening_channels() channel";
 
 fn statement(random: &mut Random) -> &'static str {
     match random.below(10) {
@@ -110,7 +112,17 @@ fn answer(client: &mut Raw, bytes: &[u8]) -> String {
     client.until(b'Z').iter().filter(counts).map(said).collect()
 }
 
-fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str) {
+/// How often a client that is in no transaction hears of what was notified before.
+fn hears(client: &mut Raw) -> usize {
+    let mut ask = |text: &str| {
+        client.send(&query(text));
+        client.until(b'Z')
+    };
+    let answers = [ask("LISTEN witness"), ask("SELECT 1")].concat();
+    answers.iter().filter(|message| message.tag == b'A' && message.body[4..].starts_with(b"a\0")).count()
+}
+
+fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str, probes: &[&'static str]) {
     let mut random = Random::new(seed);
     let name = &database.name;
     let mut pairs: Vec<_> = (0..2)
@@ -120,11 +132,25 @@ fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str) {
     for _ in 0..40 {
         let at = usize::from(random.chance(50));
         let (pooled, own) = &mut pairs[at];
-        let (text, bytes) = if random.chance(30) { (PROBE.into(), query(PROBE)) } else { request(&mut random) };
+        let (text, bytes) = if random.chance(30) {
+            let probe = random.of(probes);
+            (probe.to_owned(), query(probe))
+        } else {
+            request(&mut random)
+        };
         let [seen, expected] = [pooled, own].map(|client| answer(client, &bytes));
         told.push(format!("{at}: {text}\n   {seen}"));
         let expected = expected.replace("by_trust", "app");
         assert_eq!(seen, expected, "seed {seed}:\n{}", told.join("\n"));
+    }
+    for (pooled, own) in &mut pairs {
+        [pooled, own].into_iter().for_each(|client| drop(answer(client, &query("ROLLBACK"))));
+    }
+    super::direct(database).query("NOTIFY a");
+    for (pooled, own) in &mut pairs {
+        assert_eq!(hears(pooled), hears(own), "seed {seed}:\n{}", told.join("\n"));
+        answer(own, &query("UNLISTEN *"));
+        answer(pooled, &query("UNLISTEN *"));
     }
     pairs.into_iter().for_each(|(mut pooled, _)| pooled.cut());
     for _ in 0..2 {
@@ -135,8 +161,18 @@ fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str) {
 
 #[test]
 fn clients_that_share_servers_are_as_if_each_had_its_own() {
+    as_if_each_had_its_own("shared", &[PROBE]);
+}
+
+#[test]
+fn clients_that_listen_on_their_servers_are_as_if_each_had_its_own() {
+    as_if_each_had_its_own("pin", &[PROBE, CHANNELS]);
+}
+
+fn as_if_each_had_its_own(listen: &str, probes: &[&'static str]) {
     let database = Database::create("session_model");
-    let pooler = trusting(&database, 2).set("server_round_robin", "true").start();
+    let config = trusting(&database, 2).set("server_round_robin", "true");
+    let pooler = config.set("listen", &format!("\"{listen}\"")).start();
     let fresh = answer(&mut app(&pooler), &query(PROBE));
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     one.query("BEGIN");
@@ -145,6 +181,6 @@ fn clients_that_share_servers_are_as_if_each_had_its_own() {
     let env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let first = env("SESSION_MODEL_SEED").unwrap_or(1);
     for seed in first..first + env("SESSION_MODEL_RUNS").unwrap_or(60) {
-        run(seed, pooler.port(), &database, &fresh);
+        run(seed, pooler.port(), &database, &fresh, probes);
     }
 }
