@@ -88,6 +88,8 @@ impl Dial for Pairs {
             statements: Statements::new(request.settings.max_prepared_statements),
             key: BackendKey { pid: 1, secret: Arc::from([0; 4]) },
             endpoint: request.endpoint,
+            catalog: None,
+            surprises: 0,
             generation: request.generation,
             connected_at: Instant::now(),
             shared: Arc::new(ServerShared {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use crate::config::model::PoolMode;
 use crate::net::tls::{ConnectTls, TlsSlot};
 use crate::net::{Connector, TcpOptions};
 use crate::pool::{Dial, DialError, DialRequest, Dialing};
@@ -15,6 +16,7 @@ use crate::server::connect::{ConnectTarget, connect};
 use crate::server::login::LoginFailure;
 use crate::server::{Server, cancel};
 use crate::session::cancel::{CANCEL_LIMIT, CancelTarget, Canceller, Cancelling, Fate};
+use crate::session::catalogs::Catalogs;
 use crate::wire::error::ClientError;
 
 /// Makes connections to servers.
@@ -43,17 +45,42 @@ impl Dialer {
 
 /// The dialer as pools want it.
 #[derive(Debug)]
-pub struct PoolDialer(pub Arc<Dialer>);
+pub struct PoolDialer {
+    /// It.
+    pub dialer: Arc<Dialer>,
+    /// What is known of databases before a server of theirs serves anybody.
+    pub catalogs: Arc<Catalogs>,
+}
 
 impl Dial for PoolDialer {
     fn dial(&self, request: DialRequest) -> Dialing {
-        let dialer = Arc::clone(&self.0);
-        Box::pin(async move { dialer.open(request).await.map_err(refusal) })
+        let (dialer, catalogs) = (Arc::clone(&self.dialer), Arc::clone(&self.catalogs));
+        Box::pin(async move { open(&dialer, &catalogs, request).await.map_err(refusal) })
     }
 }
 
+/// A server whose database's catalog is known, unless that can't be had in half of the time that a login may take.
+async fn open(dialer: &Dialer, catalogs: &Catalogs, request: DialRequest) -> Result<Box<Server>, LoginFailure> {
+    let deadline = request.settings.server_connect_timeout.map(|limit| Instant::now() + limit);
+    let mut server = dialer.open(&request, deadline).await?;
+    let catalog = catalogs.of(&request.endpoint, &request.dbname);
+    server.catalog = Some(Arc::clone(&catalog) as Arc<_>);
+    if request.settings.pool_mode == PoolMode::Session || !catalogs.are_wanted() {
+        return Ok(server);
+    }
+    let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()) / 2);
+    server.surprises = catalog.current.surprises();
+    if !catalog.meet(&mut server, left).await {
+        // Whatever it has said instead of an answer, another one says it no more: nobody tries again so soon.
+        server = dialer.open(&request, deadline).await?;
+        server.catalog = Some(Arc::clone(&catalog) as Arc<_>);
+        server.surprises = catalog.current.surprises();
+    }
+    Ok(server)
+}
+
 impl Dialer {
-    async fn open(&self, request: DialRequest) -> Result<Box<Server>, LoginFailure> {
+    async fn open(&self, request: &DialRequest, deadline: Option<Instant>) -> Result<Box<Server>, LoginFailure> {
         let connector = self.connector.load_full();
         let tls = self.tls.load();
         let startup: Vec<(&str, &str)> =
@@ -63,7 +90,7 @@ impl Dialer {
             endpoint: &request.endpoint,
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
             tls: tls.as_deref(),
-            deadline: request.settings.server_connect_timeout.map(|limit| Instant::now() + limit),
+            deadline,
             user: &request.key.user,
             database: &request.dbname,
             params: &startup,

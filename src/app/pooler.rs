@@ -25,6 +25,7 @@ use crate::net::dns::{Dns, DnsTtl};
 use crate::net::listen::{Listener, UnixOptions};
 use crate::net::tls::TlsSlot;
 use crate::pool::Pools;
+use crate::session::catalogs::Catalogs;
 use crate::session::context::{Clients, Context, Interner, Verifiers, prepare_verifiers};
 use crate::session::notify::Hubs;
 use crate::session::registry::{Order, Registry};
@@ -150,7 +151,9 @@ fn build(
     let ids = Arc::new(AtomicU64::new(1));
     let mut process_secret = [0; 32];
     aws_lc_rs::rand::fill(&mut process_secret).map_err(|_| StartError::Random)?;
-    let pools = Arc::new(Pools::new(Arc::clone(config), Arc::new(PoolDialer(Arc::clone(&dialer))), Arc::clone(&ids)));
+    let catalogs = Arc::new(Catalogs::new(config));
+    let opener = PoolDialer { dialer: Arc::clone(&dialer), catalogs: Arc::clone(&catalogs) };
+    let pools = Arc::new(Pools::new(Arc::clone(config), Arc::new(opener), Arc::clone(&ids)));
     let shown = Arc::new(ArcSwap::from(Arc::clone(config)));
     let limits = Arc::clone(&shown);
     let context = Arc::new(Context {
@@ -159,6 +162,7 @@ fn build(
         pools,
         registry: Arc::new(Registry::new(Instant::now())),
         census: Arc::default(),
+        catalogs,
         statements: Arc::new(Table::default()),
         tls: TlsSlot::for_clients(&config.client_tls.options())?,
         canceller: Arc::new(canceller(Arc::clone(&dialer), move || limits.load().pooler.cancel_wait_timeout)),

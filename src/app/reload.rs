@@ -76,6 +76,7 @@ fn apply(on: &Running, new: Reloaded) -> Result<(), Vec<String>> {
     dialer.connector.load().dns.set_ttl(ttl);
     let servers_by_tls = dialer.tls.install(servers);
     context.pools.apply(&config);
+    context.catalogs.apply(&config);
     if servers_by_tls == Tls::Changed {
         // Every database exists, so none can be unknown.
         drop(context.pools.reconnect(None));

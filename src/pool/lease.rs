@@ -65,15 +65,44 @@ impl Lease {
     /// Gives the server back after this query, which the client does not wait for; it leaves it with its own defaults, if
     /// it `resets`. If that fails, the server is closed.
     pub fn release_after(self, query: String, resets: bool, now: Instant, tally: &mut Tally) {
-        // A server that will be closed anyway needs no reset.
+        self.release_by(now, tally, async move |lease: Self| {
+            if let Some(lease) = lease.run(&query, resets).await {
+                lease.release(super::now(), &mut Tally::default());
+            }
+        });
+    }
+
+    /// Keeps the server from everybody for this `work` with it, which is to give it back; it must end by itself, and the
+    /// client does not wait for it.
+    pub fn release_by<F>(self, now: Instant, tally: &mut Tally, work: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // For a server that will be closed anyway it is in vain.
         if self.close_needed() {
             return self.release(now, tally);
         }
-        let limit = self.pool.settings().server_connect_timeout;
         self.pool.tally(tally);
         self.pool.turn(self.slot, Busy::Tested, now);
         let pool = self.pool.clone();
-        pool.spawn(Box::pin(async move { reset(self, &query, resets, limit).await }));
+        pool.spawn(Box::pin(work(self)));
+    }
+
+    /// Runs this query, which leaves the server with its own defaults if it `resets`. If it fails, the server is closed.
+    pub async fn run(mut self, query: &str, resets: bool) -> Option<Self> {
+        let limit = self.pool.settings().server_connect_timeout;
+        match simple::run(&mut self, query, limit).await {
+            Ok(()) => {
+                if resets {
+                    self.assigned = None;
+                }
+                Some(self)
+            }
+            Err(error) => {
+                self.discard_failed(CloseReason::ResetFailed, &error);
+                None
+            }
+        }
     }
 
     /// Keeps the server from everybody until a cancel request that may hit it has landed; `landed` must end by
@@ -105,7 +134,7 @@ impl Lease {
     }
 
     /// Closes the server, which an operator should know about: what it should have done failed so.
-    pub(super) fn discard_failed(mut self, reason: CloseReason, error: &SimpleError) {
+    pub fn discard_failed(mut self, reason: CloseReason, error: &SimpleError) {
         self.end(reason, Some(error));
     }
 
@@ -113,18 +142,6 @@ impl Lease {
         if let Some(server) = self.server.take() {
             self.pool.gone(self.slot, server, reason, failure);
         }
-    }
-}
-
-async fn reset(mut lease: Lease, query: &str, resets: bool, limit: Option<std::time::Duration>) {
-    match simple::run(&mut lease, query, limit).await {
-        Ok(()) => {
-            if resets {
-                lease.assigned = None;
-            }
-            lease.release(super::now(), &mut Tally::default());
-        }
-        Err(error) => lease.discard_failed(CloseReason::ResetFailed, &error),
     }
 }
 

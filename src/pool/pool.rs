@@ -157,16 +157,6 @@ impl Pool {
         self.resets_always.load(Ordering::Relaxed)
     }
 
-    /// Whether clients ask for the last number of a sequence: nobody is to find another's then.
-    pub fn asks_numbers(&self) -> bool {
-        self.asks_numbers.load(Ordering::Relaxed)
-    }
-
-    /// A client does.
-    pub fn asked_numbers(&self) {
-        self.asks_numbers.store(true, Ordering::Relaxed);
-    }
-
     /// A server at once: one rests, nobody waits, nothing holds it back. One lock, no allocation.
     pub fn try_acquire(self: &Arc<Self>, client: ClientId, now: Instant) -> Option<Lease> {
         loop {

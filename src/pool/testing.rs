@@ -154,6 +154,7 @@ fn pooler() -> Pooler {
         client_login_timeout: None,
         track_extra_parameters: Vec::new(),
         session_state: SessionState::Track,
+        catalog_refresh: Duration::from_secs(30),
         pin: Pin::Auto,
         listen: Listen::Shared,
         application_name_add_host: false,
@@ -339,6 +340,8 @@ pub(super) fn server(stream: UnixStream, request: &DialRequest) -> Box<Server> {
         statements: Statements::new(request.settings.max_prepared_statements),
         key: BackendKey { pid: 1, secret: Arc::from([0; 4]) },
         endpoint: request.endpoint.clone(),
+        catalog: None,
+        surprises: 0,
         generation: request.generation,
         connected_at: now(),
         shared: Arc::new(ServerShared {

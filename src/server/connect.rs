@@ -315,6 +315,8 @@ fn finish(target: &ConnectTarget<'_>, stream: Stream, params: ParamSet, key: sup
         statements: Statements::new(target.max_prepared_statements),
         key,
         endpoint: target.endpoint.clone(),
+        catalog: None,
+        surprises: 0,
         generation: target.generation,
         connected_at: std::time::Instant::now(),
         shared: Arc::new(shared),

@@ -1,5 +1,6 @@
 //! A logged-in connection to PostgreSQL, idle or lent.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
@@ -37,6 +38,10 @@ pub struct Server {
     pub key: BackendKey,
     /// Where it was connected to.
     pub endpoint: Arc<Endpoint>,
+    /// What its users share about the database that it is connected to, and know the type of.
+    pub catalog: Option<Arc<dyn Any + Send + Sync>>,
+    /// How often that had come as a surprise when this server was surely clean.
+    pub surprises: u64,
     /// The pool's generation when it was opened: RECONNECT and changed settings raise the pool's.
     pub generation: u64,
     /// When it logged in.

@@ -37,14 +37,63 @@ pub enum SimpleError {
 /// # Errors
 /// See [`SimpleError`]; after anything but `Refused` the server must be closed.
 pub async fn run(server: &mut Server, sql: &str, limit: Option<Duration>) -> Result<(), SimpleError> {
-    let exchange = exchange(server, sql);
+    in_time(exchange(server, sql, KEPT_MAX, |_| Ok(())), limit).await
+}
+
+/// The values of a row as text; NULL is `None`.
+pub type Row = Vec<Option<Box<[u8]>>>;
+
+/// Runs `sql` and returns the rows of all its statements.
+///
+/// # Errors
+/// See [`SimpleError`]; after anything but `Refused` the server must be closed. Rows of more than 256 MiB are an error.
+pub async fn rows(server: &mut Server, sql: &str, limit: Option<Duration>) -> Result<Vec<Row>, SimpleError> {
+    let (mut rows, mut size) = (Vec::new(), 0);
+    let keep = |body: &[u8]| {
+        size += body.len();
+        if size > ROWS_MAX {
+            return Err(SimpleError::Unexpected("too many rows"));
+        }
+        rows.push(row(body).ok_or(SimpleError::Unexpected("a row that is none"))?);
+        Ok(())
+    };
+    in_time(exchange(server, sql, ROW_MAX, keep), limit).await?;
+    Ok(rows)
+}
+
+/// A longer row is an error.
+const ROW_MAX: u32 = 64 * 1024 * 1024;
+/// All rows together.
+const ROWS_MAX: usize = 256 * 1024 * 1024;
+
+fn row(body: &[u8]) -> Option<Row> {
+    let (count, mut rest) = body.split_first_chunk()?;
+    let mut values = Row::with_capacity(u16::from_be_bytes(*count).into());
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = i32::from_be_bytes(*length);
+        let (value, after) = after.split_at_checked(usize::try_from(length).unwrap_or(0))?;
+        values.push((length >= 0).then(|| value.into()));
+        rest = after;
+    }
+    (rest.is_empty() && values.len() == usize::from(u16::from_be_bytes(*count))).then_some(values)
+}
+
+async fn in_time(
+    exchange: impl Future<Output = Result<(), SimpleError>>,
+    limit: Option<Duration>,
+) -> Result<(), SimpleError> {
     match limit {
         Some(limit) => timeout(limit, exchange).await.unwrap_or(Err(SimpleError::TimedOut)),
         None => exchange.await,
     }
 }
 
-async fn exchange(server: &mut Server, sql: &str) -> Result<(), SimpleError> {
+async fn exchange(
+    server: &mut Server,
+    sql: &str,
+    kept_max: u32,
+    mut keep: impl FnMut(&[u8]) -> Result<(), SimpleError>,
+) -> Result<(), SimpleError> {
     let length = u32::try_from(sql.len() + 5).map_err(|_| SimpleError::Unexpected("the query is too long"))?;
     let mut query = Vec::with_capacity(sql.len() + 6);
     query.push(frontend::QUERY);
@@ -57,10 +106,11 @@ async fn exchange(server: &mut Server, sql: &str) -> Result<(), SimpleError> {
     let mut body = Vec::new();
     loop {
         // A small buffer each time would read past the frame; one frame at a time costs two reads, off the hot path.
-        match read_frame(&mut server.stream, &mut body).await? {
+        match read_frame(&mut server.stream, &mut body, kept_max).await? {
             backend::READY if body == b"I" => break,
             backend::READY => return Err(SimpleError::Unexpected("a transaction was left open")),
             backend::ERROR => refusal = Some(error_text(&body)),
+            backend::DATA_ROW => keep(&body)?,
             tag => note(server, tag, &body)?,
         }
     }
@@ -68,14 +118,14 @@ async fn exchange(server: &mut Server, sql: &str) -> Result<(), SimpleError> {
 }
 
 /// Reads one message. Bodies that nobody reads are skipped as they come, whatever their size.
-async fn read_frame(stream: &mut Stream, body: &mut Vec<u8>) -> Result<u8, SimpleError> {
+async fn read_frame(stream: &mut Stream, body: &mut Vec<u8>, kept_max: u32) -> Result<u8, SimpleError> {
     let mut header = [0; 5];
     stream.read_exact(&mut header).await?;
     let [tag, length @ ..] = header;
     let length =
         u32::from_be_bytes(length).checked_sub(4).ok_or(SimpleError::Unexpected("a message of impossible length"))?;
     body.clear();
-    if length <= KEPT_MAX {
+    if length <= kept_max {
         body.resize(length as usize, 0);
         stream.read_exact(body).await?;
     } else {
@@ -84,7 +134,7 @@ async fn read_frame(stream: &mut Stream, body: &mut Vec<u8>) -> Result<u8, Simpl
     Ok(tag)
 }
 
-/// Longest body that is looked at.
+/// Longest body that is looked at where nobody wants rows.
 const KEPT_MAX: u32 = 64 * 1024;
 
 async fn skip(stream: &mut Stream, length: u64) -> Result<(), SimpleError> {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::auth::{Strangers, plain_verifier};
 use super::cancel::Canceller;
+use super::catalogs::Catalogs;
 use super::census::Census;
 use super::notify::Hubs;
 use super::registry::Registry;
@@ -33,6 +34,8 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Clients by database and by user.
     pub census: Arc<Census>,
+    /// What is known of the databases' functions.
+    pub catalogs: Arc<Catalogs>,
     /// The prepared statements.
     pub statements: Arc<Table>,
     /// TLS towards clients.

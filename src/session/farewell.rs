@@ -15,7 +15,7 @@ use super::cancel::Canceller;
 use super::registry::{Order, Shared};
 use super::relay::active::Active;
 use super::relay::leave::toward_rest;
-use super::relay::pump::{self, TURNS};
+use super::relay::pump::{self, Cleaning, TURNS};
 use super::relay::{Relay, Steps};
 use crate::pool::CloseReason;
 
@@ -64,10 +64,17 @@ pub async fn give_back(
     };
     let now = Instant::now();
     let Active { lease, mut work } = farewell.active;
+    if work.exchange.defining || work.exchange.redefined {
+        pump::redefined(farewell.relay, &mut work);
+    }
+    let care = pump::care(farewell.relay, &mut work, now);
     let undo = pump::undo(farewell.relay, shared, &mut work.exchange);
     work.xact_ends(shared.micros(now));
     match rested {
-        Ok(()) => pump::give_back(lease, &mut work, undo, leaving.reset, now, CloseReason::ClientGone),
+        Ok(()) => {
+            let cleaning = Cleaning { undo, resets: leaving.reset, care };
+            pump::give_back(lease, &mut work, cleaning, now, CloseReason::ClientGone);
+        }
         Err(_) => lease.discard(CloseReason::ClientGone, &mut work.tally),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod cancel;
+pub mod catalogs;
 pub mod census;
 pub mod context;
 pub mod deadlines;

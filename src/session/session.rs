@@ -13,7 +13,7 @@ use super::deadlines::{Due, Phase};
 use super::farewell::{self, Leaving};
 use super::notify::WAITING_MAX;
 use super::registry::{Order, Registered};
-use super::relay::pump::{End, Pump};
+use super::relay::pump::{End, Pump, redefined};
 use crate::config::model::PoolMode;
 use crate::net::Stream;
 use crate::pool::{AcquireError, ClientPresence, CloseReason as ServerClosed};
@@ -64,6 +64,9 @@ impl Session {
             && let Some(mut lost) = pump.active.take()
         {
             server = Some(lost.lease.endpoint.to_string());
+            if lost.work.exchange.defining {
+                redefined(&pump.relay, &mut lost.work);
+            }
             lost.lease.discard(ServerClosed::ServerLost, &mut lost.work.tally);
         }
         let reply = reply(&end, server).filter(|_| !half_told);

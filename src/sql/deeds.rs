@@ -4,11 +4,14 @@
 mod call;
 mod code;
 mod glance;
+mod reach;
 
 use smallvec::SmallVec;
 
 pub use self::call::{Given, SetConfig};
+pub(super) use self::code::judge_body;
 pub use self::glance::may_do;
+use super::catalog::{Catalog, Danger};
 use super::effects::Effects;
 use super::grammar::{Create, Discard, Isolation, Kind, Modes, Script, Setting, SettingName, Statement, Temp, Value};
 use super::source::{Source, Span};
@@ -53,6 +56,8 @@ pub enum Deed {
     Notifies,
     /// Nobody knows what it leaves.
     Unclear(Doubt),
+    /// What is known of the database's functions may not hold any more.
+    Defines,
 }
 
 /// What only the server has that made it.
@@ -92,30 +97,38 @@ pub enum Doubt {
 /// What a statement does, in order.
 pub type Deeds = SmallVec<[Deed; 1]>;
 
-/// What each statement of a text does; `None` where none does anything.
-pub fn of_script(script: &Script, source: Source<'_>) -> Option<Box<[Deeds]>> {
+/// What each statement of a text does; `None` where none does anything. Without a catalog nothing is known of code that
+/// is not in the text.
+pub fn of_script(script: &Script, source: Source<'_>, catalog: Option<&Catalog>) -> Option<Box<[Deeds]>> {
     if script.broken && !script.statements.iter().any(|statement| statement.kind == Kind::Unknown) {
         // No server runs any of it.
         return None;
     }
-    let deeds: Box<[Deeds]> = script.statements.iter().map(|statement| of(statement, source)).collect();
+    let mut known = catalog;
+    let next = |statement: &Statement| {
+        let deeds = of(statement, source, known);
+        known = known.filter(|_| !deeds.contains(&Deed::Defines));
+        deeds
+    };
+    let deeds: Box<[Deeds]> = script.statements.iter().map(next).collect();
     deeds.iter().any(|deeds| !deeds.is_empty()).then_some(deeds)
 }
 
 /// What a statement does.
-pub fn of(statement: &Statement, source: Source<'_>) -> Deeds {
+pub fn of(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>) -> Deeds {
     let mut deeds = Deeds::new();
     if statement.effects.has(Effects::UNSURE) {
         deeds.push(Deed::Unclear(Doubt::Text));
         return deeds;
     }
-    of_kind(&statement.kind, source, &mut deeds);
+    of_kind(&statement.kind, source, catalog, &mut deeds);
     let names_settings = |span: &Span| source.last_part(*span).as_deref() == Some(b"pg_settings");
     if matches!(statement.kind, Kind::Update) && statement.names.iter().any(names_settings) {
         // Its rule calls set_config().
         deeds.push(Deed::Unclear(Doubt::Setting));
     }
     call::calls(statement, source, &mut deeds);
+    reach::reaches(statement, source, catalog, &mut deeds);
     deeds
 }
 
@@ -123,7 +136,7 @@ fn nameless(what: What) -> Deed {
     Deed::Holds(what, Name::default())
 }
 
-fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
+fn of_kind(kind: &Kind, source: Source<'_>, catalog: Option<&Catalog>, deeds: &mut Deeds) {
     let name = |span: &Span| source.last_part(*span).map(|name| Name::from(&*name));
     let named = |span: &Span, deed: &dyn Fn(Name) -> Deed| name(span).map_or(Deed::Unclear(Doubt::Text), deed);
     let deed = match kind {
@@ -144,7 +157,7 @@ fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
             deeds.push(named(span, &|name| Deed::Holds(What::Statement, name)));
             // It runs whenever it is executed.
             let inner = Source::new(source.raw(*body), source.dialect);
-            let runs = of_script(&Script::of(inner.text, inner.dialect), inner).unwrap_or_default();
+            let runs = of_script(&Script::of(inner.text, inner.dialect), inner, catalog).unwrap_or_default();
             let of_numbers = |deed: &&Deed| matches!(deed, Deed::TakesNumber | Deed::AsksNumber);
             deeds.extend(runs.iter().flatten().filter(of_numbers).cloned());
             if runs.iter().flatten().any(|deed| !matches!(deed, Deed::Local | Deed::Notifies) && !of_numbers(&deed)) {
@@ -164,21 +177,42 @@ fn of_kind(kind: &Kind, source: Source<'_>, deeds: &mut Deeds) {
         Kind::Load => nameless(What::Library),
         Kind::SelectInto(true) | Kind::Create(Create { temp: Temp::Session, .. }) => nameless(What::Temporary),
         Kind::Drop(_) => Deed::MayLet(What::Temporary),
-        Kind::Do { body, .. } => match source.string(*body) {
-            Some(body) if !code::touches_session(&body, source.dialect) => {
-                if code::asks_number(&body, source.dialect) {
-                    deeds.push(Deed::AsksNumber);
-                }
-                return;
-            }
-            _ => Deed::Unclear(Doubt::Code),
-        },
-        Kind::Call => Deed::Unclear(Doubt::Code),
-        Kind::Explain { analyze: true, inner } => return of_kind(inner, source, deeds),
+        Kind::Do { body, language } => return code(*body, *language, source, catalog, deeds),
+        Kind::Explain { analyze: true, inner } => return of_kind(inner, source, catalog, deeds),
         Kind::Unknown => Deed::Unclear(Doubt::Text),
         _ => return,
     };
     deeds.push(deed);
+}
+
+/// DO.
+fn code(body: Span, language: Option<Span>, source: Source<'_>, catalog: Option<&Catalog>, deeds: &mut Deeds) {
+    let plpgsql = language.is_none_or(|language| {
+        let name = source.string(language).or_else(|| source.last_part(language));
+        name.is_some_and(|name| name.eq_ignore_ascii_case(b"plpgsql"))
+    });
+    let body = source.string(body).filter(|_| plpgsql);
+    let danger = match &body {
+        Some(body) => judge_body(body, source.dialect, &mut |name| {
+            catalog.map_or(Danger::TOUCHES, |catalog| catalog.function(name).or(catalog.named(name)))
+        }),
+        None => Danger::TOUCHES.or(Danger::DEFINES),
+    };
+    if danger.touches {
+        deeds.push(Deed::Unclear(Doubt::Code));
+    } else if body.as_ref().is_some_and(|body| code::asks_number(body, source.dialect)) {
+        deeds.push(Deed::AsksNumber);
+    }
+    // What it is that is run then may be DDL: code for once often is.
+    let dynamic = |body: &[u8]| memchr::memchr2_iter(b'x', b'X', body).any(|at| executes(body, at));
+    if danger.defines || (danger.touches && body.as_deref().is_some_and(dynamic)) {
+        deeds.push(Deed::Defines);
+    }
+}
+
+/// Whether there is `execute` around this x.
+fn executes(body: &[u8], x: usize) -> bool {
+    x > 0 && body.get(x - 1..x + 6).is_some_and(|word| word.eq_ignore_ascii_case(b"execute"))
 }
 
 /// The setting's name as it is kept: PostgreSQL still knows some by older names.

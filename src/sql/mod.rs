@@ -2,6 +2,8 @@
 //! guessed; nothing here knows a node or a pool.
 
 pub mod cache;
+pub mod catalog;
+pub mod catalog_load;
 pub mod deeds;
 mod effects;
 mod grammar;
@@ -11,6 +13,7 @@ mod source;
 mod unescape;
 
 pub use cache::Cache;
+pub use catalog::Catalog;
 pub use effects::Effects;
 pub use grammar::{
     Argument, Call, Copy, CopyPlace, Create, Discard, Isolation, Item, Kind, Modes, Object, Script, Setting,

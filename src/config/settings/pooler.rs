@@ -76,6 +76,10 @@ settings! {
             /// server. `pin`: by the client's server, which it keeps (`pin`). `error`: it is refused. A client keeps what
             /// was set when it connected.
             listen: Choice<Listen> = "shared", reload: live;
+            /// What a call of a function, or a table's trigger, may do to the session is known by the catalog of its
+            /// database. It is read over the first server that is opened there and again after DDL that passes through;
+            /// whether it was changed past the pooler is looked at within so long.
+            catalog_refresh: Span<1000> = "30s", reload: live;
             /// Adds the client's host and port to its application_name when it connects.
             application_name_add_host: Flag = "false", reload: live;
             /// Named prepared statements that a server may hold; the least recently used goes first. 0 passes the

@@ -1,4 +1,4 @@
-//! Who is in a pool, for as long as a guard lives.
+//! Who is in a pool, for as long as a guard lives, and what its clients ask for.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,5 +38,17 @@ pub struct CancelPresence {
 impl Drop for CancelPresence {
     fn drop(&mut self) {
         self.pool.cancels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    /// Whether clients ask for the last number of a sequence: nobody is to find another's then.
+    pub fn asks_numbers(&self) -> bool {
+        self.asks_numbers.load(Ordering::Relaxed)
+    }
+
+    /// A client does.
+    pub fn asked_numbers(&self) {
+        self.asks_numbers.store(true, Ordering::Relaxed);
     }
 }

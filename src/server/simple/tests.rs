@@ -22,6 +22,8 @@ fn pair() -> (Server, UnixStream) {
         statements: Statements::new(4),
         key: BackendKey { pid: 1, secret: Arc::from([0; 4]) },
         endpoint: Arc::new(Endpoint { host: Host::Name("db".into()), port: 1 }),
+        catalog: None,
+        surprises: 0,
         generation: 0,
         connected_at: Instant::now(),
         shared: Arc::new(ServerShared {

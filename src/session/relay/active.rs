@@ -14,6 +14,7 @@ use crate::pool::Lease;
 use crate::pool::stats::Tally;
 use crate::server::Server;
 use crate::session::cancel::{Insisting, OnTheirWay};
+use crate::session::catalogs::Changing;
 
 /// So many bytes in several pieces are joined: copying them costs less than `writev` does beyond `send`.
 const JOINED_MAX: usize = 4096;
@@ -46,6 +47,10 @@ pub struct Work {
     pub xact_since: Option<u64>,
     /// When the request under way was asked for, by the same.
     pub query_since: Option<u64>,
+    /// By which generation of the catalog what the client sends is read.
+    pub catalog_seen: u64,
+    /// The client is about to change that.
+    pub changing: Option<Changing>,
     /// Cancel requests on their way to the server.
     pub cancels: OnTheirWay,
     /// One of them may come too early.
@@ -71,6 +76,8 @@ impl Work {
         self.to_server.clear();
         self.xact_since = None;
         self.query_since = None;
+        self.catalog_seen = 0;
+        self.changing = None;
         self.cancels = OnTheirWay::default();
         (self.insisting, self.insisted) = (None, false);
         self.told = false;

@@ -60,6 +60,10 @@ pub struct Exchange {
     pub(super) parsed: Does,
     /// Settings sent in the client's transaction; kept until it ends, since a rollback undoes them.
     pub(super) changes: Changes,
+    /// The client has sent what may change the database's functions, and its transaction is not over.
+    pub defining: bool,
+    /// What the client has changed there holds for others, too.
+    pub redefined: bool,
     /// What becomes of the session there.
     pub session: Course,
     /// The server has carried them out.
@@ -232,6 +236,8 @@ impl Exchange {
             unnamed_does,
             parsed,
             changes,
+            defining,
+            redefined,
             session,
             changed,
             rolled_back,
@@ -261,6 +267,8 @@ impl Exchange {
         changes.clear();
         session.reset();
         for flag in [
+            defining,
+            redefined,
             changed,
             rolled_back,
             committed,

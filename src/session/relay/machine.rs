@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::alone::Alone;
 use super::channels::{Claims, Hears};
 use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
+use super::functions::Functions;
 use super::own::Own;
 use super::pipeline::{How, Owed, Status};
 use super::prepared::{Guarded, Kept, Names, put_frame};
@@ -66,6 +67,8 @@ pub struct Relay {
     pub(super) claims: Option<Box<Claims>>,
     /// They may not be those that it listens to.
     pub(super) channels_moved: bool,
+    /// What is known of functions that they call.
+    pub functions: Functions,
 }
 
 /// The server that the client has, as far as the relay reads or changes it.
@@ -150,6 +153,7 @@ impl Relay {
             listen: Listen::default(),
             claims: None,
             channels_moved: false,
+            functions: Functions::default(),
         }
     }
 
@@ -300,7 +304,7 @@ impl Relay {
         // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
         let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
         let ends_later = in_block && said.ends_later();
-        let deeds = self.reads(text, cut);
+        let deeds = self.reads(server.exchange, text, cut);
         if let Some(running) = &deeds {
             match self.hears(server.exchange, running.deeds()) {
                 Hears::Now => {}

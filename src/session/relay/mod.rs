@@ -6,6 +6,7 @@ pub mod backend;
 pub mod channels;
 pub mod ending;
 pub mod exchange;
+pub mod functions;
 mod inquiry;
 mod kinds;
 pub mod leave;

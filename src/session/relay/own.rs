@@ -148,7 +148,7 @@ impl Own {
             Deed::Holds(what, name) => self.holds(*what, name),
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
             Deed::TakesNumber | Deed::AsksNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
-            Deed::Local | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
+            Deed::Local | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) | Deed::Defines => {}
         }
     }
 
@@ -267,7 +267,7 @@ pub(super) const AUTHORIZATION: &str = "session_authorization";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Dialect, Script, Source, deeds};
+    use crate::sql::{Catalog, Dialect, Script, Source, deeds};
 
     /// Runs texts one by one; `!` fails the transaction, `;` alone is ReadyForQuery outside of a block.
     fn run(own: &mut Own, texts: &[&str]) -> String {
@@ -281,7 +281,11 @@ mod tests {
                 text => {
                     let source = Source::new(text.as_bytes(), Dialect::default());
                     let script = Script::of(source.text, source.dialect);
-                    for deed in deeds::of_script(&script, source).unwrap_or_default().iter().flatten() {
+                    for deed in deeds::of_script(&script, source, Some(&Catalog::default()))
+                        .unwrap_or_default()
+                        .iter()
+                        .flatten()
+                    {
                         own.does(deed, |name| name == "timezone");
                     }
                 }

@@ -33,6 +33,7 @@ pub struct Statement {
     does: Does,
     /// Where it is found: its definition, and by what that is read.
     place: Place,
+    dialect: Dialect,
 }
 
 impl Statement {
@@ -40,7 +41,7 @@ impl Statement {
         let text = until_nul(place.definition());
         let word = first_word(text);
         let does = Does { effect: word.effect(text, false), deeds: statement_deeds(text, dialect) };
-        Self { id, name: server_name(id), word, does, place }
+        Self { id, name: server_name(id), word, does, place, dialect }
     }
 
     /// The name on servers.
@@ -68,7 +69,17 @@ impl Statement {
         self.place.definition()
     }
 
-    /// What it does to the session.
+    /// Its text.
+    pub(super) fn text(&self) -> &[u8] {
+        until_nul(self.definition())
+    }
+
+    /// How that is read.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What it does to the session by its own words.
     pub(super) fn deeds(&self) -> Option<&[Deed]> {
         self.does.deeds()
     }

@@ -26,6 +26,7 @@ use crate::session::notify::Seat;
 use crate::session::registry::Shared;
 use crate::telemetry::events::session as events;
 
+mod catalog;
 mod end;
 mod lending;
 mod lost;
@@ -34,8 +35,10 @@ mod orders;
 mod pins;
 mod watch;
 
+use catalog::redefines;
+pub use catalog::{care, redefined};
 pub use end::End;
-pub use pins::{give_back, undo};
+pub use pins::{Cleaning, give_back, undo};
 use watch::Watch;
 
 /// One read takes at most this much, in bytes. Large results are a matter of this size.
@@ -244,9 +247,12 @@ impl Pump {
         let Poll::Ready(result) = std::pin::Pin::new(&mut waiting.acquire).poll(cx) else { return Ok(false) };
         let since = waiting.since;
         self.waiting = None;
-        let lease = result.map_err(End::NoServer)?;
-        let now = self.shared.micros(Instant::now());
-        self.attach(lease, since, now, scratch);
+        let now = Instant::now();
+        let Some(lease) = catalog::fit(result.map_err(End::NoServer)?, self.relay.tracks, now) else {
+            self.waits(now, since);
+            return Ok(true);
+        };
+        self.attach(lease, since, self.shared.micros(now), scratch);
         self.feed_held(cx, scratch)?;
         Ok(true)
     }
@@ -293,6 +299,10 @@ impl Pump {
         steps.clear();
         let heard = self.relay.from_server(&mut active.attached(), input, steps);
         active.work.tally.bytes_sent += input.len() as u64;
+        if std::mem::take(&mut active.work.exchange.redefined) {
+            // Before the client knows, and can tell others.
+            redefined(&self.relay, &mut active.work);
+        }
         // What came before a message that is none is an answer all the same.
         self.gone |= write_out(&mut self.client, cx, &steps.to_client, input, &mut self.to_client).is_err();
         active.write(cx, &steps.to_server, input);
@@ -443,6 +453,9 @@ impl Pump {
                 self.note_speaker();
             }
             if let Some(active) = &mut self.active {
+                if active.work.exchange.defining && active.work.exchange.may_commit_now() {
+                    redefines(&self.relay, &mut active.work);
+                }
                 active.write(cx, &scratch.steps.to_server, rest);
                 active.work.tally.bytes_received += fed.consumed as u64;
                 if active.work.query_since.is_none() && !active.work.exchange.pipeline.is_empty() {

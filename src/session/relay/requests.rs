@@ -53,7 +53,7 @@ impl Relay {
         if !self.begin(server, server.exchange.vetted, steps) {
             return Ok(HOLD);
         }
-        let deeds = self.reads_statement(&have[front..], cut);
+        let deeds = self.reads_statement(server.exchange, &have[front..], cut);
         let exchange = &mut *server.exchange;
         exchange.parsed = Does { effect: word.effect(&have[front..], cut), deeds };
         if name.is_empty() {
@@ -161,7 +161,7 @@ impl Relay {
                 out.put_slice(part);
             }
         });
-        let does = bound(statement.does(), header, have);
+        let does = bound(self.does_now(server.exchange, &statement), header, have);
         server.exchange.portals.bind(head.portal, does);
         server.exchange.counts.binds += 1;
         server.exchange.pipeline.push(Owed::Bind(How::Reply));
@@ -307,8 +307,9 @@ impl Relay {
             return None;
         }
         if let Some(definition) = self.unnamed.definition() {
-            let deeds = self.reads_statement(definition, false);
+            let dialect = self.dialect();
             let exchange = &mut *server.exchange;
+            let deeds = self.tracks.then(|| self.functions.read_one(exchange, definition, dialect)).flatten();
             let word = first_word(definition);
             exchange.unnamed_does = Does { effect: word.effect(definition, false), deeds };
             exchange.unnamed_word = Some(word);

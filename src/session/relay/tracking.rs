@@ -15,7 +15,7 @@ use super::table::Reading;
 use super::undo::Undo;
 use crate::config::model::Listen;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
-use crate::sql::{Dialect, Script, Source};
+use crate::sql::{Catalog, Dialect, Script, Source};
 use crate::wire::frame::HEADER;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::backend;
@@ -74,20 +74,32 @@ impl Relay {
     }
 
     /// What the statements of a Query do to the session; `cut` says that more of it is to come.
-    pub(super) fn reads(&self, text: &[u8], cut: bool) -> Option<Box<Running>> {
+    pub(super) fn reads(&self, exchange: &mut Exchange, text: &[u8], cut: bool) -> Option<Box<Running>> {
         if !(self.tracks || self.own_names) {
             return None;
         }
-        let statements = if cut { [unclear_deeds()].into() } else { read(text, self.dialect())? };
+        exchange.defining |= cut;
+        let dialect = self.dialect();
+        let statements = match cut {
+            true => [unclear_deeds()].into(),
+            false if self.tracks => self.functions.read(exchange, text, dialect)?,
+            false => read(text, dialect)?,
+        };
         Some(Box::new(Running { statements, done: 0 }))
     }
 
     /// The same of the statement of a Parse.
-    pub(super) fn reads_statement(&self, text: &[u8], cut: bool) -> Option<Arc<Deeds>> {
+    pub(super) fn reads_statement(&self, exchange: &mut Exchange, text: &[u8], cut: bool) -> Option<Arc<Deeds>> {
         if !(self.tracks || self.own_names) {
             return None;
         }
-        if cut { Some(Arc::new(unclear_deeds())) } else { statement_deeds(until_nul(text), self.dialect()) }
+        exchange.defining |= cut;
+        let dialect = self.dialect();
+        match cut {
+            true => Some(Arc::new(unclear_deeds())),
+            false if self.tracks => self.functions.read_one(exchange, text, dialect),
+            false => statement_deeds(until_nul(text), dialect),
+        }
     }
 
     /// A FunctionCall: only those of large objects are known to leave nothing behind.
@@ -136,6 +148,7 @@ impl Relay {
 
     /// A statement has come to its end well, with this tag.
     pub(super) fn done(&mut self, server: &mut Attached<'_>, tag: &[u8]) {
+        self.defines(server.exchange, tag);
         if !self.tracks {
             return;
         }
@@ -182,6 +195,7 @@ impl Relay {
     #[inline]
     pub(super) fn session_ready(&mut self, server: &mut Attached<'_>, idle: bool, steps: &mut Steps) {
         let exchange = &mut *server.exchange;
+        self.defined(exchange, idle);
         if idle {
             self.keeps_for_numbers(exchange);
         }
@@ -224,7 +238,7 @@ impl Relay {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
-                Deed::Local | Deed::Notifies => {}
+                Deed::Local | Deed::Notifies | Deed::Defines => {}
                 Deed::AsksNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }
@@ -310,15 +324,16 @@ pub(super) fn unclear_deeds() -> Deeds {
     deeds
 }
 
-/// What the only statement of a text does to its session.
+/// What the only statement of a text does to its session by its own words.
 pub(super) fn statement_deeds(text: &[u8], dialect: Dialect) -> Option<Arc<Deeds>> {
     read(text, dialect)?.into_vec().into_iter().next().map(Arc::new)
 }
 
 pub(super) fn read(text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
     let text = text.strip_suffix(b"\0").unwrap_or(text);
-    let may_do = deeds::may_do(text);
-    may_do.then(|| deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect)))?
+    let quiet = Catalog::default();
+    let may_do = deeds::may_do(text, Some(&quiet));
+    may_do.then(|| deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect), Some(&quiet)))?
 }
 
 pub(super) fn doubts(exchange: &mut Exchange, doubt: Doubt) {

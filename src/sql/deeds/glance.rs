@@ -1,32 +1,45 @@
 //! A quick look at a text: most statements can do nothing to their session, and are not read further for that.
 
-use smallvec::SmallVec;
-
+use super::super::catalog::Catalog;
 use super::call;
 
 /// Whether a text may do something to its session. Says so of many that don't; never says no of one that does.
-pub fn may_do(text: &[u8]) -> bool {
+pub fn may_do(text: &[u8], catalog: Option<&Catalog>) -> bool {
     let text = text.trim_ascii();
-    let Some((word, query)) = first_word(text) else { return !text.is_empty() };
+    let Some((word, begins)) = first_word(text) else { return !text.is_empty() };
     // What stands in a comment would have to be told from what does not.
     let comments =
         memchr::memchr2_iter(b'-', b'/', text).any(|at| matches!(&text[at..], [b'-', b'-', ..] | [b'/', b'*', ..]));
     let several = memchr::memchr(b';', text).is_some_and(|at| at + 1 < text.len());
-    let settings = !query && may_name_settings(text);
-    comments || several || settings || (query && may_make_temporary(&text[word..])) || may_call(text)
+    let reaches = begins != Begins::Transaction && catalog.is_none_or(Catalog::has_relations);
+    let settings = begins != Begins::Query && may_name_settings(text);
+    comments
+        || several
+        || reaches
+        || settings
+        || (begins == Begins::Query && may_make_temporary(&text[word..]))
+        || may_call(text, catalog)
 }
 
-/// Where the first word ends, and whether it begins a query; `None`: what it begins is to be read.
-fn first_word(text: &[u8]) -> Option<(usize, bool)> {
+/// What a text begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    Query,
+    Writes,
+    Transaction,
+}
+
+/// Where the first word ends, and what it begins; `None`: what it begins is to be read.
+fn first_word(text: &[u8]) -> Option<(usize, Begins)> {
     let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
     let mut word = [0_u8; 8];
     let word = word.get_mut(..end)?;
     word.copy_from_slice(&text[..end]);
     word.make_ascii_lowercase();
     match &*word {
-        b"select" | b"with" | b"values" | b"table" => Some((end, true)),
-        b"insert" | b"update" | b"delete" | b"merge" | b"fetch" | b"copy" | b"lock" => Some((end, false)),
-        b"begin" | b"start" | b"commit" | b"end" => Some((end, false)),
+        b"select" | b"with" | b"values" | b"table" => Some((end, Begins::Query)),
+        b"insert" | b"update" | b"delete" | b"merge" | b"fetch" | b"copy" | b"lock" => Some((end, Begins::Writes)),
+        b"begin" | b"start" | b"commit" | b"end" => Some((end, Begins::Transaction)),
         _ => None,
     }
 }
@@ -44,22 +57,29 @@ fn may_name_settings(text: &[u8]) -> bool {
 }
 
 /// A name that matters or notifies, with a bracket behind it.
-fn may_call(text: &[u8]) -> bool {
+fn may_call(text: &[u8], catalog: Option<&Catalog>) -> bool {
+    let quiet = catalog.is_some_and(Catalog::is_quiet);
     memchr::memchr_iter(b'(', text).any(|open| {
         let blanks = text[..open].iter().rev().take_while(|byte| matches!(byte, b'\t'..=b'\r' | b' ')).count();
         let before = &text[..open - blanks];
         let begin = before.iter().rposition(|byte| !is_part(*byte)).map_or(0, |at| at + 1);
         let name = &before[begin..];
-        match name.first() {
-            None => before.last() == Some(&b'"'),
-            Some(first) if b"spdqctnl".contains(&first.to_ascii_lowercase()) => {
-                let name: SmallVec<[u8; 64]> = name.iter().map(u8::to_ascii_lowercase).collect();
-                call::matters(&name) || call::counts(&name) || *name == *b"pg_notify"
-            }
-            Some(_) => false,
+        let Some(first) = name.first() else { return before.last() == Some(&b'"') };
+        let own = b"spdqctnl".contains(&first.to_ascii_lowercase());
+        if !own && quiet {
+            return false;
         }
+        // PostgreSQL cuts longer ones.
+        let mut small = [0_u8; NAME_MAX];
+        let Some(small) = small.get_mut(..name.len()) else { return true };
+        small.copy_from_slice(name);
+        small.make_ascii_lowercase();
+        (own && (call::matters(small) || call::counts(small) || *small == *b"pg_notify"))
+            || catalog.is_some_and(|catalog| !catalog.function(small).is_none())
     })
 }
+
+const NAME_MAX: usize = 63;
 
 fn is_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)

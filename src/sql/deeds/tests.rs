@@ -1,11 +1,16 @@
 use super::*;
 use crate::sql::Dialect;
+use crate::sql::catalog::{Draft, Function, Reached};
 
 /// What the only statement of a text does, as a person writes it.
 fn does(text: &str) -> String {
+    does_by(text, Some(&Catalog::default()))
+}
+
+fn does_by(text: &str, catalog: Option<&Catalog>) -> String {
     let source = Source::new(text.as_bytes(), Dialect::default());
     let script = Script::of(text.as_bytes(), source.dialect);
-    let deeds = of_script(&script, source).unwrap_or_default();
+    let deeds = of_script(&script, source, catalog).unwrap_or_default();
     let all = deeds.iter().map(|deeds| deeds.iter().map(show).collect::<Vec<_>>().join(" "));
     all.collect::<Vec<_>>().join("; ")
 }
@@ -37,6 +42,7 @@ fn show(deed: &Deed) -> String {
         Deed::ForgetsNumbers => "forgets".into(),
         Deed::Notifies => "notifies".into(),
         Deed::Unclear(doubt) => format!("unclear {doubt:?}"),
+        Deed::Defines => "defines".into(),
     }
 }
 
@@ -167,7 +173,14 @@ fn code_is_clean_only_if_nothing_in_it_touches_the_session() {
         ("begin if x then set a.b = 1; end if; end", false),
         ("begin execute 'select 1'; end", false),
         ("begin raise notice 'execute this'; -- set x = 1\n end", true),
-        ("begin perform set_config('a.b', 'x', true); end", false),
+        ("begin perform set_config('a.b', 'x', true); end", true),
+        ("begin perform pg_catalog.set_config('a.b', coalesce(x, (y)), TRUE), f(1); end", true),
+        ("begin perform set_config('a.b', 'x', x, true); end", false),
+        ("begin perform set_config('a.b', 'x', not true); end", false),
+        ("begin perform set_config('a.b', f(1, 2, true), false); end", false),
+        ("begin perform set_config('a.b', 'x', true), set_config('a.b', 'x', false); end", false),
+        ("begin perform set_config('a.b', 'x'", false),
+        ("create operator a (function = set_config)", false),
         ("begin create temp table t (n int); end", false),
         ("begin perform pg_advisory_lock(1); end", false),
         ("begin perform pg_advisory_xact_lock(1); end", true),
@@ -178,7 +191,7 @@ fn code_is_clean_only_if_nothing_in_it_touches_the_session() {
         let text = format!("do $body$ {code} $body$");
         assert_eq!(does(&text).is_empty(), clean, "{code}");
     }
-    assert_eq!(does("call p()"), "unclear Code");
+    assert_eq!(does("call p()"), "unclear Code defines");
     assert_eq!(does("select query_to_xml('select 1', true, true, '')"), "unclear Code");
     assert_eq!(does("frobnicate"), "unclear Text");
     assert_eq!(does("select 'open"), "", "no server runs it");
@@ -201,7 +214,7 @@ fn the_common_statements_do_nothing() {
     ] {
         assert_eq!(does(text), "", "{text}");
         let glanced = !["rollback", "show all", "create table t (n int)"].contains(&text);
-        assert_eq!(may_do(text.as_bytes()), !glanced, "{text}");
+        assert_eq!(may_do(text.as_bytes(), Some(&Catalog::default())), !glanced, "{text}");
     }
 }
 
@@ -230,9 +243,67 @@ fn a_glance_misses_nothing() {
         "insert into t select Pg_Notify ('c', '')",
         "",
     ] {
-        assert!(text.is_empty() || may_do(text.as_bytes()), "{text}");
+        assert!(text.is_empty() || may_do(text.as_bytes(), Some(&Catalog::default())), "{text}");
     }
     for text in ["select 1;", "select count (*) from items ;  ", "INSERT into t(a) values ('set_config')"] {
-        assert!(!may_do(text.as_bytes()), "{text}");
+        assert!(!may_do(text.as_bytes(), Some(&Catalog::default())), "{text}");
     }
+}
+
+#[test]
+fn what_functions_do_is_told_by_the_catalog() {
+    let functions = ["g sql select setseed(1)", "h plpgsql begin create view v as select 1; end", "p plpgsql -"];
+    let function = |line: &&str| {
+        let mut words = line.splitn(3, ' ');
+        let mut next = || words.next().unwrap_or_default();
+        Function {
+            oid: "1".into(),
+            name: next().as_bytes().into(),
+            language: next().into(),
+            body: Some(next().as_bytes().into()),
+            procedure: line.starts_with('p'),
+            ..Function::default()
+        }
+    };
+    let mut draft = Draft::new(functions.iter().map(function).collect());
+    draft.reaches(vec![Reached::Relation((*b"t").into())]);
+    let catalog = draft.finish();
+    for (text, unknown, known) in [
+        ("select 1", "", ""),
+        ("begin", "", ""),
+        ("set a.b = 1", "a.b=1", "a.b=1"),
+        ("select now(), count(1)", "", ""),
+        ("select f()", "unclear Code", ""),
+        ("select G ()", "unclear Code", "unclear Code"),
+        ("select x.\"g\"()", "unclear Code", "unclear Code"),
+        ("select g from u", "unclear Code", ""),
+        ("explain select g()", "unclear Code", "unclear Code"),
+        ("insert into x.T values (1)", "unclear Code", "unclear Code"),
+        ("insert into u values (1)", "unclear Code", ""),
+        ("declare c cursor for select g()", "unclear Code", "unclear Code"),
+        ("copy t from stdin", "unclear Code", "unclear Code"),
+        ("prepare s as select g()", "+Statement(s) unclear Code", "+Statement(s) unclear Code"),
+        ("execute s", "unclear Code", "unclear Code"),
+        ("call p()", "unclear Code", ""),
+        ("call q()", "unclear Code", "unclear Code defines"),
+        ("do 'begin perform g(); end'", "unclear Code", "unclear Code"),
+        ("do 'begin call p(); end'", "unclear Code", ""),
+        ("do 'begin execute x; end'", "unclear Code defines", "unclear Code defines"),
+        ("do language plperl 'x'", "unclear Code defines", "unclear Code defines"),
+        ("select h()", "unclear Code", "defines"),
+        ("create function f() returns int language sql as 'select 1'", "unclear Code defines", "defines"),
+        ("create table u (n int)", "unclear Code defines", ""),
+        ("create table u (n int default g())", "unclear Code defines", "unclear Code defines"),
+        ("create temp table u (n int)", "+Temporary() unclear Code defines", "+Temporary()"),
+        ("create view v as select setseed(1)", "+Seed() unclear Code defines", "+Seed() defines"),
+        ("drop table t", "?Temporary unclear Code", "?Temporary unclear Code"),
+        ("create schema s; select f()", "unclear Code defines; unclear Code", "defines; unclear Code"),
+    ] {
+        for (catalog, does_) in [(None, unknown), (Some(&catalog), known)] {
+            assert_eq!(does_by(text, catalog), does_, "{text}");
+            assert!(does_.is_empty() || may_do(text.as_bytes(), catalog), "{text}");
+        }
+    }
+    let quiet = Catalog::of(Vec::new());
+    assert!(!may_do(b"select f(1) from t", Some(&quiet)) && may_do(b"select f(1) from t", Some(&catalog)));
 }

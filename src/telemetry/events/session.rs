@@ -133,6 +133,20 @@ pub fn server_dirty(client: &dyn Display, reason: Dirt) {
     debug!(%client, reason = reason.as_str(), "server is reset");
 }
 
+/// The catalog of a database was read: so many functions, and relations that reach them, may touch their caller's session.
+/// Where `anything` may, every transaction has its server reset.
+pub fn catalog_loaded(database: &str, (functions, relations): (usize, usize), anything: bool, took: Duration) {
+    debug!(database, functions, relations, anything, took_ms = took.as_millis(), "catalog was read");
+}
+
+/// The catalog of a database could not be read. Told once for each cause.
+pub fn catalog_failed(database: &str, cause: &str) {
+    warn!(
+        database,
+        "catalog could not be read: {cause}; until it can, servers are reset whenever a function may have left something"
+    );
+}
+
 /// A cancel request came to its end.
 pub fn cancel_received(outcome: CancelOutcome) {
     count_by(CANCEL_REQUESTS, "outcome", outcome.as_str());

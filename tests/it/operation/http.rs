@@ -13,7 +13,7 @@ use crate::support::raw::{Raw, message};
 use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
 /// Status line and body.
-fn get(port: u16, path: &str) -> (String, String) {
+pub(crate) fn get(port: u16, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket of our own");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");

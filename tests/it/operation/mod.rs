@@ -2,7 +2,7 @@
 
 mod commands;
 mod console;
-mod http;
+pub(crate) mod http;
 mod limits;
 mod log;
 mod modes;

@@ -12,6 +12,7 @@ mod pipelines;
 mod results;
 mod session;
 mod session_edges;
+mod session_functions;
 mod session_model;
 mod settings;
 mod sizes;

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Pump, Scratch, Waiting, give_back, undo};
+use super::catalog::fit;
+use super::{Cleaning, Pump, Scratch, Waiting, care, give_back, undo};
 use crate::config::model::PoolMode;
 use crate::pool::{CloseReason, Lease};
 use crate::session::deadlines::Phase;
@@ -17,20 +18,27 @@ impl Pump {
         }
         let now = Instant::now();
         let micros = self.shared.micros(now);
-        if let Some(lease) = self.shared.pool.try_acquire(self.shared.id, now) {
+        let lease = self.shared.pool.try_acquire(self.shared.id, now);
+        if let Some(lease) = lease.and_then(|lease| fit(lease, self.relay.tracks, now)) {
             self.attach(lease, micros, micros, scratch);
             return true;
         }
-        let acquire = self.shared.pool.acquire(self.shared.id, now);
-        self.waiting = Some(Box::new(Waiting { acquire, since: micros }));
+        self.waits(now, micros);
         self.shared.request_begins(micros, true);
         self.shared.enters(Phase::Waiting, micros);
         false
     }
 
+    /// Takes a place in the queue.
+    pub(super) fn waits(&mut self, now: Instant, since: u64) {
+        let acquire = self.shared.pool.acquire(self.shared.id, now);
+        self.waiting = Some(Box::new(Waiting { acquire, since }));
+    }
+
     /// Times are microseconds of the sessions' clock.
     pub(super) fn attach(&mut self, lease: Lease, asked: u64, now: u64, scratch: &mut Scratch) {
         let mut work = scratch.idle.pop().unwrap_or_default();
+        work.catalog_seen = self.catalog_of(&lease);
         work.begins(asked);
         work.tally.assigned(now.saturating_sub(asked));
         work.exchange.session.numbers.begin(
@@ -60,12 +68,13 @@ impl Pump {
         let Some(active) = self.active.take() else { return };
         self.forget_speaker(&active);
         let Active { lease, mut work } = active;
-        let plain = self.relay.own.is_none() && work.exchange.session.leaves_nothing();
-        let undo = if plain { Undo::Nothing } else { undo(&mut self.relay, &self.shared, &mut work.exchange) };
         let (now, micros) = now.unwrap_or_else(|| {
             let now = Instant::now();
             (now, self.shared.micros(now))
         });
+        let care = care(&self.relay, &mut work, now);
+        let plain = self.relay.own.is_none() && work.exchange.session.leaves_nothing();
+        let undo = if plain { Undo::Nothing } else { undo(&mut self.relay, &self.shared, &mut work.exchange) };
         self.relay.part(&work.exchange);
         self.shared.links(None);
         self.shared.notes(self.relay.names.len());
@@ -76,7 +85,7 @@ impl Pump {
             work.xact_ends(micros);
         }
         let resets = lease.pool().resets_always();
-        give_back(lease, &mut work, undo, resets, now, CloseReason::CancelUncertain);
+        give_back(lease, &mut work, Cleaning { undo, resets, care }, now, CloseReason::CancelUncertain);
         scratch.keep(work);
     }
 }

@@ -3,7 +3,7 @@
 use std::task::Context;
 use std::time::Instant;
 
-use super::{Active, End, Pump, Scratch, write_out};
+use super::{Active, End, Pump, Scratch, redefined, write_out};
 use crate::pool::CloseReason;
 use crate::session::deadlines::Phase;
 use crate::session::relay::loss::Aftermath;
@@ -24,6 +24,9 @@ impl Pump {
     ) -> Result<(), End> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let at = active.lease.endpoint.to_string();
+        if active.work.exchange.defining {
+            redefined(&self.relay, &mut active.work);
+        }
         let cause = active.work.exchange.last_words.take().map_or(cause, String::from);
         let why = format!("The connection to server {at} was lost: {cause}.");
         scratch.steps.clear();

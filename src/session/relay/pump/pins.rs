@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::Pump;
+use super::catalog::knows_all;
+use crate::pool::stats::Tally;
 use crate::pool::{CloseReason, Lease};
+use crate::session::catalogs::Care;
 use crate::session::registry::Shared;
 use crate::session::relay::active::Work;
 use crate::session::relay::undo::Undo;
@@ -55,10 +58,21 @@ fn label(what: What) -> Pin {
     }
 }
 
-/// Gives a server back that is at rest, once it is fit for the next client: after `undo`, or where there is nothing to
-/// undo after `server_reset_query`, if that `resets` it. One that may still be hit by a cancel request and is to be cleaned
-/// is closed, for this reason.
-pub fn give_back(mut lease: Lease, work: &mut Work, undo: Undo, resets: bool, now: Instant, uncertain: CloseReason) {
+/// What is done with a server before the next client has it.
+#[derive(Debug)]
+pub struct Cleaning {
+    /// This is undone.
+    pub undo: Undo,
+    /// Where there is nothing to undo, `server_reset_query` is run.
+    pub resets: bool,
+    /// And so much has to do with the catalog.
+    pub care: Option<Care>,
+}
+
+/// Gives a server back that is at rest, once it is fit for the next client. One that may still be hit by a cancel request
+/// and is to be cleaned is closed, for this reason.
+pub fn give_back(mut lease: Lease, work: &mut Work, cleaning: Cleaning, now: Instant, uncertain: CloseReason) {
+    let Cleaning { undo, resets, care } = cleaning;
     let numbers = &work.exchange.session.numbers;
     lease.numbers = numbers.left();
     if numbers.news {
@@ -66,11 +80,41 @@ pub fn give_back(mut lease: Lease, work: &mut Work, undo: Undo, resets: bool, no
     }
     let tally = &mut work.tally;
     match (work.cancels.take(), undo) {
+        (None, Undo::Close) => lease.discard(CloseReason::Unclean, tally),
+        (None, undo) if care.is_some() => {
+            let care = care.map(|care| (care, work.catalog_seen));
+            lease.release_by(now, tally, |lease| clean(lease, undo, resets, care));
+        }
         (None, Undo::Nothing) if resets => lease.release_after_reset(now, tally),
         (None, Undo::Nothing) => lease.release(now, tally),
         (None, Undo::Query { text, resets }) => lease.release_after(text, resets, now, tally),
-        (None, Undo::Close) => lease.discard(CloseReason::Unclean, tally),
         (Some(cancels), Undo::Nothing) => lease.quarantine(cancels.landed(), resets, now, tally),
         (Some(_), _) => lease.discard(uncertain, tally),
     }
+}
+
+/// First the server is as after its login again; then it looks after the catalog. If that was another one than the client
+/// was served by, nobody knows what it has called.
+async fn clean(mut lease: Lease, undo: Undo, resets: bool, care: Option<(Care, u64)>) {
+    if let Undo::Query { text, resets } = &undo {
+        let Some(cleaned) = lease.run(text, *resets).await else { return };
+        lease = cleaned;
+    }
+    let mut doubtful = false;
+    if let Some((care, seen)) = care {
+        match care.take(&mut lease, seen).await {
+            Ok(changed) => doubtful = changed,
+            Err(error) => return lease.discard_failed(CloseReason::CheckFailed, &error),
+        }
+    }
+    if doubtful {
+        knows_all(&mut lease);
+        events::server_dirty(&lease.shared.id, Dirt::Code);
+        if let Undo::Query { text, resets } = Undo::of(None, &[Doubt::Code], false) {
+            let Some(cleaned) = lease.run(&text, resets).await else { return };
+            lease = cleaned;
+        }
+    }
+    let (now, tally) = (Instant::now(), &mut Tally::default());
+    if resets && undo == Undo::Nothing { lease.release_after_reset(now, tally) } else { lease.release(now, tally) }
 }

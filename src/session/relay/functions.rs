@@ -1,0 +1,159 @@
+//! What is known of the functions of a client's database, where its statements are read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use super::ending::until_nul;
+use super::exchange::{Block, Exchange};
+use super::machine::Relay;
+use super::portals::Does;
+use super::prepared::Statement;
+use crate::session::catalogs::DatabaseCatalog;
+use crate::sql::catalog::Catalog;
+use crate::sql::deeds::{self, Deed, Deeds};
+use crate::sql::{Dialect, Script, Source};
+
+/// The catalog of a database, as all its sessions see it.
+#[derive(Debug, Default)]
+pub struct Current {
+    /// Nothing there touches its caller's session: who has read this needs to look at nothing else.
+    quiet: AtomicBool,
+    /// Empty while nothing is known.
+    catalog: ArcSwapOption<Catalog>,
+    /// Grows after what is known has turned out not to hold: what was judged before may be judged wrong.
+    generation: AtomicU64,
+    /// Grows after it was changed past us: what was called before that may have left anything.
+    surprises: AtomicU64,
+    nothing: Catalog,
+}
+
+impl Current {
+    /// This is known from now on; `changed` says that something else held until now.
+    pub fn know(&self, catalog: Arc<Catalog>, changed: bool) {
+        let quiet = catalog.is_nothing();
+        if !quiet {
+            self.quiet.store(false, Ordering::Release);
+        }
+        self.catalog.store(Some(catalog));
+        self.quiet.store(quiet, Ordering::Release);
+        self.surprises.fetch_add(changed.into(), Ordering::AcqRel);
+        self.generation.fetch_add(changed.into(), Ordering::AcqRel);
+    }
+
+    /// Nothing is known any more. Returns the generation that was until now.
+    pub fn forget(&self) -> u64 {
+        self.quiet.store(false, Ordering::Release);
+        self.catalog.store(None);
+        self.generation.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Whoever finds the same later was right in what he has read of it between.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How often it was changed past us.
+    #[inline]
+    pub fn surprises(&self) -> u64 {
+        self.surprises.load(Ordering::Acquire)
+    }
+
+    fn load(&self) -> Known<'_> {
+        if self.quiet.load(Ordering::Acquire) {
+            return Known::Quiet(&self.nothing);
+        }
+        Known::Loaded(self.catalog.load())
+    }
+}
+
+enum Known<'a> {
+    Quiet(&'a Catalog),
+    Loaded(Guard<Option<Arc<Catalog>>>),
+}
+
+impl Known<'_> {
+    fn catalog(&self) -> Option<&Catalog> {
+        match self {
+            Self::Quiet(nothing) => Some(nothing),
+            Self::Loaded(catalog) => catalog.as_deref(),
+        }
+    }
+}
+
+/// What a relay has to do with it.
+#[derive(Debug, Default)]
+pub struct Functions {
+    /// The catalog of its server's database. Without one nothing is known.
+    pub catalog: Option<Arc<DatabaseCatalog>>,
+}
+
+impl Functions {
+    /// What there is to know, unless this client is about to change it.
+    fn known(&self, exchange: &Exchange) -> Known<'_> {
+        match &self.catalog {
+            Some(catalog) if !exchange.defining => catalog.current.load(),
+            _ => Known::Loaded(Guard::from_inner(None)),
+        }
+    }
+
+    /// What each statement of a text does, for one that is sent now.
+    pub(super) fn read(&self, exchange: &mut Exchange, text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
+        let text = text.strip_suffix(b"\0").unwrap_or(text);
+        let known = self.known(exchange);
+        let catalog = known.catalog();
+        if !deeds::may_do(text, catalog) {
+            return None;
+        }
+        let deeds = deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect), catalog)?;
+        exchange.defining |= deeds.iter().flatten().any(|deed| *deed == Deed::Defines);
+        Some(deeds)
+    }
+
+    /// What the only statement of a text does.
+    pub(super) fn read_one(&self, exchange: &mut Exchange, text: &[u8], dialect: Dialect) -> Option<Arc<Deeds>> {
+        self.read(exchange, until_nul(text), dialect)?.into_vec().into_iter().next().map(Arc::new)
+    }
+}
+
+impl Exchange {
+    /// Whether what the client has sent may commit before the server is heard.
+    pub(super) fn may_commit_now(&self) -> bool {
+        self.block != Block::Inside || self.pipeline.iter().any(|owed| owed.ending().is_some())
+    }
+}
+
+impl Relay {
+    /// What a statement does that is bound now.
+    pub(super) fn does_now(&self, exchange: &mut Exchange, statement: &Statement) -> Does {
+        let does = statement.does();
+        if !self.tracks || (does.deeds.is_none() && matches!(self.functions.known(exchange), Known::Quiet(_))) {
+            return does;
+        }
+        Does { deeds: self.functions.read_one(exchange, statement.text(), statement.dialect()), ..does }
+    }
+
+    /// The server is ready: what the client has changed in the catalog, others may see.
+    #[inline]
+    pub(super) fn defined(&self, exchange: &mut Exchange, idle: bool) {
+        if exchange.defining && idle {
+            exchange.redefined = true;
+            exchange.defining = !exchange.pipeline.is_empty();
+        }
+    }
+
+    /// A command has come to its end. Where statements are not read, its tag tells that it is DDL.
+    pub(super) fn defines(&self, exchange: &mut Exchange, tag: &[u8]) {
+        exchange.defining |= !self.tracks && may_define(tag);
+        exchange.redefined |= exchange.defining && tag == b"COMMIT\0";
+    }
+}
+
+/// Whether a command with this tag makes what functions are reached by. A table may be temporary, and mostly has no code.
+fn may_define(tag: &[u8]) -> bool {
+    let Some(object) = tag.strip_prefix(b"CREATE ").or_else(|| tag.strip_prefix(b"ALTER ")) else { return false };
+    let harmless: [&[u8]; 5] = [b"TABLE", b"INDEX", b"SEQUENCE", b"ROLE", b"DATABASE"];
+    !harmless.iter().any(|harmless| object.starts_with(harmless))
+}

@@ -1,0 +1,92 @@
+//! What a statement does by code that is not in its text: by functions that it calls, and by those that hang on the
+//! relations that it names. The catalog tells; while none is known, whatever has a name may do anything.
+
+use super::super::catalog::{Catalog, Danger, is_harmless};
+use super::super::effects::Effects;
+use super::super::grammar::{Create, Kind, Object, Statement};
+use super::super::source::Source;
+use super::{Deed, Deeds, Doubt, What};
+
+/// Adds what a statement may do by the code that it reaches.
+pub(super) fn reaches(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>, deeds: &mut Deeds) {
+    let kind = explained(&statement.kind);
+    let danger = match catalog {
+        _ if !runs(kind) => Danger::default(),
+        None => unknown(statement, source),
+        Some(catalog) => by_names(statement, source, catalog),
+    };
+    let unclear = Deed::Unclear(Doubt::Code);
+    // Of what is made here the text tells by the same names.
+    let of_text = |deed: &Deed| matches!(deed, Deed::Holds(What::Temporary, _) | Deed::TakesNumber | Deed::AsksNumber);
+    let has_code = danger.touches || !deeds.iter().all(of_text);
+    if danger.touches && !deeds.contains(&unclear) {
+        deeds.push(unclear);
+    }
+    if (danger.defines || defines(statement, has_code)) && !deeds.contains(&Deed::Defines) {
+        deeds.push(Deed::Defines);
+    }
+}
+
+/// The planner may run functions, too.
+fn explained(kind: &Kind) -> &Kind {
+    if let Kind::Explain { inner, .. } = kind { inner } else { kind }
+}
+
+/// Whether a statement of this kind runs code beyond its own, or has it run while it is planned.
+fn runs(kind: &Kind) -> bool {
+    let reads_or_writes = matches!(
+        kind,
+        Kind::Query | Kind::SelectInto(_) | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Copy(_)
+    );
+    let code = matches!(kind, Kind::Declare { .. } | Kind::Execute(_) | Kind::Do { .. } | Kind::Call);
+    let ddl = matches!(kind, Kind::Create(_) | Kind::Drop(_) | Kind::Alter(_) | Kind::OtherDdl | Kind::Truncate);
+    let upkeep = matches!(kind, Kind::Refresh | Kind::Vacuum | Kind::Analyze | Kind::Cluster | Kind::Reindex);
+    reads_or_writes || code || ddl || upkeep
+}
+
+fn unknown(statement: &Statement, source: Source<'_>) -> Danger {
+    let code = matches!(explained(&statement.kind), Kind::Call | Kind::Execute(_) | Kind::Do { .. });
+    let ddl = statement.effects.has(Effects::DDL);
+    let calls =
+        || statement.calls.iter().any(|call| !source.last_part(call.name).is_some_and(|name| is_harmless(&name)));
+    Danger { touches: code || ddl || !statement.names.is_empty() || calls(), defines: false }
+}
+
+fn by_names(statement: &Statement, source: Source<'_>, catalog: &Catalog) -> Danger {
+    let last = |span| source.last_part(span);
+    let unknown_procedure = statement.kind == Kind::Call
+        && !statement.calls.first().and_then(|call| last(call.name)).is_some_and(|name| catalog.has_procedure(&name));
+    let mut danger = if unknown_procedure { Danger::TOUCHES.or(Danger::DEFINES) } else { Danger::default() };
+    if catalog.is_quiet() {
+        return danger;
+    }
+    let ddl = catalog.fears_ddl() && statement.effects.has(Effects::DDL);
+    // What is prepared was judged when it was, by what was known then.
+    danger.touches |= catalog.fears_anything() || ddl || matches!(explained(&statement.kind), Kind::Execute(_));
+    for call in &statement.calls {
+        let by_name = |name: &[u8]| catalog.function(name).or(catalog.named(name));
+        danger = danger.or(last(call.name).map_or(Danger::TOUCHES, |name| by_name(&name)));
+    }
+    if catalog.has_relations() {
+        for span in &statement.names {
+            danger = danger.or(last(*span).map_or(Danger::TOUCHES, |name| catalog.named(&name)));
+        }
+    }
+    danger
+}
+
+/// Whether the catalog may be another once this is committed, so that there is more in it that is dangerous: what is
+/// dropped does not matter. A table or view is only as dangerous as what its text names.
+fn defines(statement: &Statement, has_code: bool) -> bool {
+    let object = match &statement.kind {
+        Kind::Create(Create { object, .. }) | Kind::Alter(object) => *object,
+        Kind::OtherDdl | Kind::CommitPrepared => return true,
+        _ => return false,
+    };
+    match object {
+        Object::Database | Object::Tablespace | Object::Subscription | Object::Role | Object::System => false,
+        Object::Sequence => false,
+        Object::Table | Object::View | Object::MaterializedView | Object::Index => has_code,
+        Object::Routine | Object::Schema | Object::Type | Object::Trigger | Object::Extension | Object::Other => true,
+    }
+}
