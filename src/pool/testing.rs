@@ -155,6 +155,7 @@ fn pooler() -> Pooler {
         track_extra_parameters: Vec::new(),
         session_state: SessionState::Track,
         catalog_refresh: Duration::from_secs(30),
+        clean_functions: Vec::new(),
         pin: Pin::Auto,
         listen: Listen::Shared,
         application_name_add_host: false,

@@ -19,6 +19,7 @@ use crate::config::model::{Config, SessionState};
 use crate::server::Server;
 use crate::server::simple::SimpleError;
 use crate::sql::catalog_load;
+use crate::sql::deeds::Name;
 use crate::telemetry::events::session as events;
 use crate::types::Endpoint;
 use crate::types::time::whole_micros;
@@ -34,13 +35,15 @@ struct All {
     by_place: HashMap<(Endpoint, Arc<str>), Arc<DatabaseCatalog>>,
     tracks: bool,
     refresh: Duration,
+    trusted: Arc<[Name]>,
 }
 
 impl Catalogs {
     /// None yet.
     pub fn new(config: &Config) -> Self {
         let (tracks, refresh) = plan(config);
-        Self { all: Mutex::new(All { by_place: HashMap::new(), tracks, refresh }) }
+        let trusted = config.pooler.clean_functions.iter().map(|name| Name::from(name.as_bytes())).collect();
+        Self { all: Mutex::new(All { by_place: HashMap::new(), tracks, refresh, trusted }) }
     }
 
     /// Whether anybody wants to know.
@@ -50,8 +53,8 @@ impl Catalogs {
 
     /// The one of this database on this node.
     pub fn of(&self, node: &Endpoint, dbname: &Arc<str>) -> Arc<DatabaseCatalog> {
-        let All { by_place, refresh, .. } = &mut *self.all.lock();
-        let new = || Arc::new(DatabaseCatalog::new(format!("{dbname} at {node}"), *refresh));
+        let All { by_place, refresh, trusted, .. } = &mut *self.all.lock();
+        let new = || Arc::new(DatabaseCatalog::new(format!("{dbname} at {node}"), *refresh, Arc::clone(trusted)));
         Arc::clone(by_place.entry((node.clone(), Arc::clone(dbname))).or_insert_with(new))
     }
 
@@ -74,6 +77,8 @@ fn plan(config: &Config) -> (bool, Duration) {
 pub struct DatabaseCatalog {
     /// For people.
     name: Box<str>,
+    /// `clean_functions`
+    trusted: Arc<[Name]>,
     /// Where sessions find it.
     pub current: Current,
     born: Instant,
@@ -104,9 +109,10 @@ pub enum Care {
 }
 
 impl DatabaseCatalog {
-    fn new(name: String, refresh: Duration) -> Self {
+    fn new(name: String, refresh: Duration, trusted: Arc<[Name]>) -> Self {
         Self {
             name: name.into(),
+            trusted,
             current: Current::default(),
             born: Instant::now(),
             due: AtomicU64::new(0),
@@ -280,7 +286,7 @@ impl Looking {
             return Ok(Outcome::Same);
         }
         let left = limit.saturating_sub(begun.elapsed());
-        Ok(Outcome::Read(catalog_load::load(server, left).await?, fingerprint))
+        Ok(Outcome::Read(catalog_load::load(server, Arc::clone(&self.catalog.trusted), left).await?, fingerprint))
     }
 }
 

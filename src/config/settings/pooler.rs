@@ -80,6 +80,9 @@ settings! {
             /// database. It is read over the first server that is opened there and again after DDL that passes through;
             /// whether it was changed past the pooler is looked at within so long.
             catalog_refresh: Span<1000> = "30s", reload: live;
+            /// Names of functions, without schema, that leave nothing in the session of who calls them although their
+            /// code looks so: an audit trigger with EXECUTE, say. Each costs a reset of the server otherwise.
+            clean_functions: List = "", reload: restart;
             /// Adds the client's host and port to its application_name when it connects.
             application_name_add_host: Flag = "false", reload: live;
             /// Named prepared statements that a server may hold; the least recently used goes first. 0 passes the

@@ -84,6 +84,17 @@ fn who_names_a_relation_with_code_behind_it_is_dangerous() {
 }
 
 #[test]
+fn a_trusted_function_is_clean_whatever_it_names() {
+    let mut draft = Draft::trusting([Name::from(*b"f")].into());
+    let lines = "f plpgsql begin execute x; end \n f sql select h() \n g sql select f() \n h sql select setseed(1)";
+    functions(lines).into_iter().for_each(|function| draft.add(function));
+    draft.close();
+    draft.reaches(vec![Reached::Function((*b"f").into())]);
+    let catalog = draft.finish();
+    assert_eq!([b"f", b"g", b"h"].map(|name| catalog.function(name).touches), [false, false, true]);
+}
+
+#[test]
 fn a_name_beyond_ascii_may_be_any_such() {
     let catalog = Catalog::of(functions("s\u{e4}tze sql select setseed(1)"));
     assert!(catalog.function(b"\xe4").touches && !catalog.function(b"f").touches);

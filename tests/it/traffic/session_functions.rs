@@ -429,3 +429,21 @@ fn reading_it_leaves_no_trace_whatever_the_session_is_like() {
     });
     assert_eq!(seen[0], seen[1]);
 }
+
+#[test]
+fn a_function_that_is_said_to_be_clean_costs_nothing_and_is_believed() {
+    let database = Database::create("functions_trusted");
+    database.sql(
+        "CREATE FUNCTION audits() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            EXECUTE 'SELECT set_config(''app.tenant'', ''x'', false)'; RETURN new; END$$;
+        CREATE TABLE audited (n int);
+        CREATE TRIGGER t BEFORE INSERT ON audited FOR EACH ROW EXECUTE FUNCTION audits();
+        GRANT ALL ON audited TO app",
+    );
+    for (trusted, seen) in [("", ""), ("audits", "x")] {
+        let pooler = trusting(&database, 1).set("clean_functions", &format!("\"{trusted}\"")).start();
+        app(&pooler).query("INSERT INTO audited VALUES (1)");
+        let tenant = "SELECT coalesce(current_setting('app.tenant', true), '')";
+        assert_eq!(app(&pooler).query(tenant), [seen], "{trusted:?}");
+    }
+}
