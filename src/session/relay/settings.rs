@@ -99,10 +99,11 @@ pub fn write_assignment(statement: &[u8], (name, value): &Assignment, out: &mut 
         let name = name.split('.').map(quoted).collect::<Vec<_>>().join(".");
         return write_statement(statement, format!("RESET {name}").as_bytes(), &[], out);
     };
-    // No row comes of it. As parameters, bytes beyond ASCII are safe in every encoding, and lists are what they are.
-    let text = b"SELECT WHERE pg_catalog.set_config($1, $2, false) IS NULL";
-    write_statement(statement, text, &[name.as_bytes(), value], out);
+    write_statement(statement, SET_CONFIG, &[name.as_bytes(), value], out);
 }
+
+/// No row comes of it. As parameters, bytes beyond ASCII are safe in every encoding, and lists are what they are.
+const SET_CONFIG: &[u8] = b"SELECT WHERE pg_catalog.set_config($1, $2, false) IS NULL";
 
 /// A name as SQL has it, in quotes.
 pub(super) fn quoted(name: &str) -> String {
@@ -124,15 +125,23 @@ pub(super) fn write_statement(statement: &[u8], text: &[u8], params: &[&[u8]], o
     put_frame(out, frontend::EXECUTE, &[&[0; 5]]);
 }
 
-/// Values compare without case, as PgBouncer does it, but an application's name is what it is.
+/// Values compare without case, as PgBouncer does it, but names are what they are.
 fn equal(name: &str, a: &[u8], b: &[u8]) -> bool {
-    a == b || (name != "application_name" && a.eq_ignore_ascii_case(b))
+    a == b || (name != "application_name" && !is_search_path(name) && a.eq_ignore_ascii_case(b))
+}
+
+/// PostgreSQL reports it since version 18.
+fn is_search_path(name: &str) -> bool {
+    name.eq_ignore_ascii_case("search_path")
 }
 
 /// Appends Parse, Bind and Execute, without Sync, of `SET name TO value`, under this name for the statement.
 pub fn write_set(statement: &[u8], name: &str, value: &[u8], out: &mut BytesMut) {
+    if is_search_path(name) && !value.is_ascii() {
+        return write_statement(statement, SET_CONFIG, &[name.as_bytes(), value], out);
+    }
     let mut text = format!("SET \"{name}\" TO ").into_bytes();
-    if name.eq_ignore_ascii_case("search_path") {
+    if is_search_path(name) {
         push_list(value, &mut text);
     } else {
         push_literal(value, &mut text);
@@ -224,6 +233,7 @@ mod tests {
             ),
             ("search_path", "", r#"SET "search_path" TO ''"#),
             ("search_path", "x'y", r#"SET "search_path" TO E'x''y'"#),
+            ("search_path", "\"Z\u{fc}rich\"", "SELECT WHERE pg_catalog.set_config($1, $2, false) IS NULL"),
         ] {
             assert_eq!(set_text(name, value), text);
         }
@@ -238,9 +248,23 @@ mod tests {
             }
             set
         };
-        let client = set(&[("client_encoding", "utf8"), ("application_name", "App"), ("TimeZone", "UTC"), ("x", "1")]);
-        let server = set(&[("client_encoding", "UTF8"), ("application_name", "app"), ("TimeZone", "Europe/Berlin")]);
+        let client = set(&[
+            ("client_encoding", "utf8"),
+            ("application_name", "App"),
+            ("TimeZone", "UTC"),
+            ("x", "1"),
+            ("search_path", "\"App\""),
+        ]);
+        let server = set(&[
+            ("client_encoding", "UTF8"),
+            ("application_name", "app"),
+            ("TimeZone", "Europe/Berlin"),
+            ("search_path", "\"app\""),
+        ]);
         let names: Vec<_> = differences(&client, &server).into_iter().map(|change| change.name).collect();
-        assert_eq!(names, ["application_name".into(), "TimeZone".into()] as [Box<str>; 2]);
+        assert_eq!(
+            names.iter().map(|name| &**name).collect::<Vec<_>>(),
+            ["application_name", "TimeZone", "search_path"]
+        );
     }
 }
