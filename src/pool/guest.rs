@@ -3,13 +3,12 @@
 //! WAIT_CLOSE until it is one of after the RECONNECT; whoever keeps it watches [`Pool::standing`].
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::connector::{DialError, DialRequest};
+use super::connector::DialError;
 use super::keeper::bounded;
 use super::pool::Pool;
 use super::registry::Pools;
-use super::{CloseReason, janitor, now};
+use super::{CloseReason, now};
 use crate::server::Server;
 use crate::telemetry::events::pool as events;
 
@@ -68,42 +67,25 @@ impl Pools {
     /// # Errors
     /// As a login of the pool's. Whoever asks again pauses before.
     pub async fn dial_beside(&self, pool: &Arc<Pool>) -> Result<Guest, DialError> {
-        let settings = pool.settings();
-        let (request, endpoint) = {
+        let id = self.registry.next_server_id();
+        let request = {
             let mut inner = pool.lock();
             let database = inner.target.database.clone();
             let nowhere = || DialError::Unreachable { text: "the database has no host".into() };
             let endpoint = Arc::new(inner.turns.choose(&database).ok_or_else(nowhere)?);
-            let request = DialRequest {
-                key: pool.key().clone(),
-                id: self.registry.next_server_id(),
-                endpoint: Arc::clone(&endpoint),
-                dbname: inner.target.dbname.clone(),
-                database,
-                credential: inner.target.credential.clone(),
-                generation: inner.state.generation(),
-                settings: Arc::clone(&settings),
-            };
-            (request, endpoint)
+            pool.dial_request(&inner, id, endpoint)
         };
-        let (id, place) = (request.id, Place::new(pool, request.generation));
+        let (endpoint, limit) = (Arc::clone(&request.endpoint), request.settings.server_connect_timeout);
+        let place = Place::new(pool, request.generation);
         let dialing = self.registry.dial(request);
-        match bounded(dialing, settings.server_connect_timeout, &endpoint).await {
+        match bounded(dialing, limit, &endpoint).await {
             Ok(server) => {
                 pool.lock().complaints.succeeded(&endpoint);
                 events::server_opened(pool.key(), id, &endpoint);
                 Ok(Guest { server: Some(server), place, reason: CloseReason::Dropped })
             }
             Err(error) => {
-                let refused = matches!(error, DialError::Refused { .. });
-                let text = error.clone().failure().to_string();
-                let complaint = {
-                    let mut inner = pool.lock();
-                    let database = inner.target.database.clone();
-                    inner.turns.failed(&database, &endpoint);
-                    inner.complaints.failed(&endpoint, &text, now())
-                };
-                events::login_failed(pool.key(), &endpoint, refused, &text, complaint);
+                pool.login_failed(&endpoint, error.clone(), now());
                 Err(error)
             }
         }
@@ -129,11 +111,9 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let Some(mut server) = self.server.take() else { return };
-        let age = Instant::now().saturating_duration_since(server.connected_at);
-        events::server_closed(self.place.pool.key(), server.shared.id, self.reason, age);
-        janitor::say_goodbye(&mut server);
-        // Its place is free only after the connection is closed.
-        drop(server);
+        if let Some(server) = self.server.take() {
+            // Its place is free only after the connection is closed.
+            self.place.pool.close(server, self.reason, None);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 
-use super::connector::{DialError, DialRequest, Dialing};
+use super::connector::{DialError, Dialing};
 use super::limits::{Ask, Caps, Claim, Scarce};
 use super::permits::Permit;
 use super::places::Slot;
@@ -167,31 +167,21 @@ impl Keeper {
         self.stop_asking();
         let id = self.registry.next_server_id();
         let endpoint = permit.claim().node.clone();
-        let settings = self.pool.settings();
         let (slot, request) = {
             let mut inner = self.pool.lock();
             let slot = inner.state.begin_login();
             let record = Record { id, permit, begun_at: SystemTime::now(), shared: None };
             inner.put(slot, record);
-            let request = DialRequest {
-                key: self.pool.key().clone(),
-                id,
-                endpoint: endpoint.clone(),
-                dbname: inner.target.dbname.clone(),
-                database: inner.target.database.clone(),
-                credential: inner.target.credential.clone(),
-                generation: inner.state.generation(),
-                settings: settings.clone(),
-            };
+            let request = self.pool.dial_request(&inner, id, endpoint.clone());
             (slot, request)
         };
         if wants.from_reserve {
             events::reserve_taken(self.pool.key());
         }
         let login = Login { pool: self.pool.clone(), slot, id, endpoint, done: false };
-        let generation = request.generation;
+        let (generation, limit) = (request.generation, request.settings.server_connect_timeout);
         let dialing = self.registry.dial(request);
-        let task = self.tasks.spawn(log_in(login, dialing, settings.server_connect_timeout));
+        let task = self.tasks.spawn(log_in(login, dialing, limit));
         self.logins.push((task, generation));
     }
 
@@ -264,14 +254,9 @@ impl Login {
 
     fn failed(mut self, error: DialError) {
         self.done = true;
-        let refused = matches!(error, DialError::Refused { .. });
-        let failure = error.failure();
-        let (now, text) = (now(), failure.to_string());
-        let complaint = self.pool.lock().complaints.failed(&self.endpoint, &text, now);
-        events::login_failed(self.pool.key(), &self.endpoint, refused, &text, complaint);
+        let now = now();
+        let failure = self.pool.login_failed(&self.endpoint, error, now);
         let record = self.pool.event(now, |inner, deeds| {
-            let database = inner.target.database.clone();
-            inner.turns.failed(&database, &self.endpoint);
             inner.state.failed(self.slot, &failure, now, deeds);
             inner.take(self.slot)
         });

@@ -37,6 +37,7 @@ use crate::wire::params::ParamSet;
 
 mod beside;
 mod inner;
+mod logins;
 mod presence;
 mod show;
 
@@ -469,7 +470,7 @@ impl Pool {
         events::wait_refused(&self.key, error.reply().code.class(), error);
     }
 
-    fn close(&self, mut server: Box<Server>, reason: CloseReason, failure: Option<&SimpleError>) {
+    pub(super) fn close(&self, mut server: Box<Server>, reason: CloseReason, failure: Option<&SimpleError>) {
         let age = now().saturating_duration_since(server.connected_at);
         match failure {
             None => events::server_closed(&self.key, server.shared.id, reason, age),

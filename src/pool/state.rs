@@ -232,7 +232,8 @@ impl<S, W> PoolState<S, W> {
         Ok(ticket)
     }
 
-    /// PgBouncer's rule for requests: no server at all, and the last login failed a moment ago. A closed gate makes everybody wait.
+    /// PgBouncer's rule for requests: no server at all, and the last login failed a moment ago. A closed gate makes everybody
+    /// wait.
     fn hopeless(&self, now: Instant) -> Option<LastError> {
         if !self.gate.is_open() || self.places.counts().connected() > 0 {
             return None;

@@ -235,11 +235,7 @@ fn read_key(body: &[u8]) -> Result<BackendKey, LoginFailure> {
 
 /// The server's own words. Each field may be missing.
 fn refusal(body: &[u8]) -> ErrorReply {
-    let fields = ErrorFields::parse(body);
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    let message = fields.message.map_or_else(|| "server refused the login".to_owned(), text);
-    let reply = ErrorReply::fatal(fields.code.unwrap_or(SqlState::CONNECTION_FAILURE), message);
-    ErrorReply { detail: fields.detail.map(text).map(Into::into), hint: fields.hint.map(text).map(Into::into), ..reply }
+    ErrorFields::parse(body).reply(ErrorReply::fatal(SqlState::CONNECTION_FAILURE, "server refused the login"))
 }
 
 fn method_name(code: u32) -> &'static str {

@@ -21,6 +21,9 @@ use crate::wire::startup::CancelKey;
 
 /// A cancel request that has no answer by then has not landed, where `cancel_wait_timeout` sets no limit.
 pub const CANCEL_LIMIT: Duration = Duration::from_secs(60);
+/// A cancel that came before the server had begun with the query has no effect, so another follows after this long, and
+/// others at twice the distance each time.
+pub const CANCEL_AGAIN: Duration = Duration::from_millis(50);
 /// So many may be on their way to one server at once; a client that sends more is not slowed down by ours, but by its
 /// server.
 const AT_ONCE: usize = 4;
@@ -116,12 +119,11 @@ pub struct Insisting {
 impl Insisting {
     /// A query that has run for longer than this has surely begun.
     pub const EARLY: Duration = Duration::from_secs(1);
-    const FIRST: Duration = Duration::from_millis(50);
     const TIMES: u32 = 8;
 
     /// For a request that is on its way.
     pub fn new(tickets: Arc<Tickets>) -> Self {
-        Self { tickets, pause: Self::FIRST, times: 0, due: None }
+        Self { tickets, pause: CANCEL_AGAIN, times: 0, due: None }
     }
 
     /// The request before has landed: whether it is time for another. Else the session is to be ordered to look again.

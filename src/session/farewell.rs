@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use tokio::time::{self, Sleep};
 
-use super::cancel::Canceller;
+use super::cancel::{CANCEL_AGAIN, Canceller};
 use super::registry::{Order, Shared};
 use super::relay::active::Active;
 use super::relay::leave::toward_rest;
@@ -21,10 +21,6 @@ use crate::pool::CloseReason;
 
 /// One read takes at most this much, in bytes.
 const READ: usize = 64 * 1024;
-/// A cancel that came before the server had begun with the query has no effect, so another follows after this long, and
-/// others at twice the distance each time. Once something has ended, what is next in a pipeline has its turn as soon.
-const CANCEL_AGAIN: Duration = Duration::from_millis(50);
-
 /// How a client left.
 #[derive(Debug, Clone, Copy)]
 pub struct Leaving {
@@ -199,6 +195,7 @@ impl Again {
         Self { timer: Box::pin(time::sleep(CANCEL_AGAIN)), pause: CANCEL_AGAIN }
     }
 
+    /// Something has ended: what is next in a pipeline has its turn as soon.
     fn begins_anew(&mut self) {
         self.pause = CANCEL_AGAIN;
         self.timer.as_mut().reset(time::Instant::now() + self.pause);

@@ -30,7 +30,8 @@ pub async fn fingerprint(server: &mut Server, limit: Duration) -> Result<Fingerp
     value.map(Fingerprint).ok_or(SimpleError::Unexpected("no fingerprint"))
 }
 
-/// Reads what there is to know, within this time altogether; functions of the `trusted` names count as clean. What changes meanwhile may be in it or not.
+/// Reads what there is to know, within this time altogether; functions of the `trusted` names count as clean. What changes
+/// meanwhile may be in it or not.
 ///
 /// # Errors
 /// See [`SimpleError`]; after anything but `Refused` the server must be closed.
@@ -79,7 +80,6 @@ async fn others_first() {
 
 fn function(row: Row) -> Option<Function> {
     let [oid, name, language, volatile, procedure, attribute, extension, body] = <[_; 8]>::try_from(row).ok()?;
-    let text = |value: Box<[u8]>| String::from_utf8(value.into_vec()).ok().map(String::into_boxed_str);
     let is = |value: Option<Box<[u8]>>| value.as_deref() == Some(b"t");
     Some(Function {
         oid: text(oid?)?,
@@ -96,13 +96,16 @@ fn function(row: Row) -> Option<Function> {
     })
 }
 
+fn text(value: Box<[u8]>) -> Option<Box<str>> {
+    String::from_utf8(value.into_vec()).ok().map(String::into_boxed_str)
+}
+
 /// The numbers of a class of objects, and of one of them.
 type Caller = (Box<str>, Box<str>);
 
 fn caller(row: Row) -> Option<Caller> {
     let [class, object] = <[_; 2]>::try_from(row).ok()?;
-    let text = |value: Option<Box<[u8]>>| String::from_utf8(value?.into_vec()).ok().map(String::into_boxed_str);
-    Some((text(class)?, text(object)?))
+    Some((text(class?)?, text(object?)?))
 }
 
 fn reached(draft: &Draft, callers: &[Caller]) -> String {

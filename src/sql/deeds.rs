@@ -14,7 +14,7 @@ pub use self::glance::may_do;
 use super::catalog::{Catalog, Danger};
 use super::effects::Effects;
 use super::grammar::{Create, Discard, Isolation, Kind, Modes, Script, Setting, SettingName, Statement, Temp, Value};
-use super::source::{Source, Span};
+use super::source::{Dialect, Source, Span};
 
 /// A name as PostgreSQL stores it.
 pub type Name = Box<[u8]>;
@@ -97,8 +97,15 @@ pub enum Doubt {
 /// What a statement does, in order.
 pub type Deeds = SmallVec<[Deed; 1]>;
 
-/// What each statement of a text does; `None` where none does anything. Without a catalog nothing is known of code that
-/// is not in the text.
+/// What each statement of a text does; `None` where none does anything, which mostly is seen at a glance. Without a catalog
+/// nothing is known of code that is not in the text.
+pub fn of_text(text: &[u8], dialect: Dialect, catalog: Option<&Catalog>) -> Option<Box<[Deeds]>> {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    let may_do = may_do(text, catalog);
+    may_do.then(|| of_script(&Script::of(text, dialect), Source::new(text, dialect), catalog))?
+}
+
+/// The same of a text that was read.
 pub fn of_script(script: &Script, source: Source<'_>, catalog: Option<&Catalog>) -> Option<Box<[Deeds]>> {
     if script.broken && !script.statements.iter().any(|statement| statement.kind == Kind::Unknown) {
         // No server runs any of it.
@@ -287,6 +294,11 @@ fn quote(name: &[u8], out: &mut Vec<u8>) {
     if name.first().is_some_and(|first| !first.is_ascii_digit()) && name.iter().all(plain) {
         return out.extend_from_slice(name);
     }
+    push_quoted(name, out);
+}
+
+/// A name in double quotes. In no encoding of PostgreSQL's clients is a quote a part of another character.
+pub fn push_quoted(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for &byte in name {
         out.extend_from_slice(if byte == b'"' { b"\"\"" } else { std::slice::from_ref(&byte) });

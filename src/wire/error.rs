@@ -214,6 +214,18 @@ impl<'a> ErrorFields<'a> {
         }
         fields
     }
+
+    /// The same as an error of ours, in the server's own words; `fallback` has what the server has not said.
+    pub fn reply(&self, fallback: ErrorReply) -> ErrorReply {
+        let text = |field: &[u8]| Cow::Owned(String::from_utf8_lossy(field).into_owned());
+        ErrorReply {
+            code: self.code.unwrap_or(fallback.code),
+            message: self.message.map_or(fallback.message, text),
+            detail: self.detail.map(text),
+            hint: self.hint.map(text),
+            severity: fallback.severity,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,20 +14,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage, Statement};
 
+use crate::support::pooler::Pooler;
 use crate::support::{Database, PoolerConfig, wait_until};
 
 #[test]
 fn a_thousand_clients_get_their_own_answers_from_25_servers() {
-    raise_descriptor_limit();
     let database = Database::create("crowd");
-    let config = PoolerConfig::new()
-        .database("app", &database)
-        .set("max_client_conn", "1100")
-        .set("default_pool_size", "25")
-        // On a slow machine the last of a thousand logins takes its time.
-        .set("client_login_timeout", "120")
-        .set("listen_backlog", "1024");
-    let pooler = config.start();
+    let pooler = for_a_thousand(&database);
     let dsn = pooler.app_dsn("app");
     let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -43,6 +36,19 @@ fn a_thousand_clients_get_their_own_answers_from_25_servers() {
     // Whoever vanished left nothing running, and nothing open.
     let busy = format!("SELECT count(*) FROM pg_stat_activity WHERE {of_app} AND state <> 'idle'");
     wait_until("the servers of vanished clients to come to rest", LIMIT, || database.sql(&busy) == "0");
+}
+
+/// A pooler with 25 servers for a thousand clients.
+pub(crate) fn for_a_thousand(database: &Database) -> Pooler {
+    raise_descriptor_limit();
+    let config = PoolerConfig::new()
+        .database("app", database)
+        .set("max_client_conn", "1100")
+        .set("default_pool_size", "25")
+        // On a slow machine the last of a thousand logins takes its time.
+        .set("client_login_timeout", "120")
+        .set("listen_backlog", "1024");
+    config.start()
 }
 
 /// Each cancel waits until its connection is closed, as libpq's does: from then on it may hit nothing, neither the next
@@ -230,7 +236,7 @@ async fn settle(client: &Client) -> Result<(), Error> {
 }
 
 /// Two sockets for each client would not fit into the usual 1024.
-pub(crate) fn raise_descriptor_limit() {
+fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

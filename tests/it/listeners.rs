@@ -12,19 +12,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification};
 
-use crate::support::{Database, PoolerConfig};
+use crate::crowd::for_a_thousand;
+use crate::support::Database;
 
 #[test]
 fn a_thousand_listeners_hear_every_notification_beside_traffic_over_25_servers() {
-    crate::crowd::raise_descriptor_limit();
     let database = Database::create("listeners");
-    let config = PoolerConfig::new()
-        .database("app", &database)
-        .set("max_client_conn", "1100")
-        .set("default_pool_size", "25")
-        .set("client_login_timeout", "120")
-        .set("listen_backlog", "1024");
-    let pooler = config.start();
+    let pooler = for_a_thousand(&database);
     let (dsn, direct) = (pooler.app_dsn("app"), database.direct_dsn());
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::sql::deeds::push_quoted;
 use crate::types::ClientId;
 
 /// A channel's name, in the encoding of the connection.
@@ -280,14 +281,11 @@ impl Board {
     }
 }
 
-/// Appends a statement; the name is quoted. In no encoding of PostgreSQL's clients is a quote a part of another character.
+/// Appends a statement.
 fn write(text: &mut Vec<u8>, verb: &[u8], channel: &[u8]) {
     text.extend_from_slice(verb);
-    text.push(b'"');
-    for &byte in channel {
-        text.extend_from_slice(if byte == b'"' { b"\"\"" } else { std::slice::from_ref(&byte) });
-    }
-    text.extend_from_slice(b"\"; ");
+    push_quoted(channel, text);
+    text.extend_from_slice(b"; ");
 }
 
 #[cfg(test)]

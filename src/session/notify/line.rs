@@ -159,15 +159,9 @@ impl<'a> Line<'a> {
 /// The server's error, for the clients; its last one is what the connection broke of.
 fn error(body: &[u8]) -> Result<ErrorReply, Lost> {
     let fields = ErrorFields::parse(body);
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    let message = fields.message.map_or_else(|| "(no message)".into(), text);
-    if matches!(fields.severity, Some(b"FATAL" | b"PANIC")) {
-        return Err(Lost::Broken(message));
+    let reply = fields.reply(ErrorReply::error(SqlState::INTERNAL, "(no message)"));
+    match fields.severity {
+        Some(b"FATAL" | b"PANIC") => Err(Lost::Broken(reply.message.into_owned())),
+        _ => Ok(reply),
     }
-    let reply = ErrorReply::error(fields.code.unwrap_or(SqlState::INTERNAL), message);
-    Ok(ErrorReply {
-        detail: fields.detail.map(|it| text(it).into()),
-        hint: fields.hint.map(|it| text(it).into()),
-        ..reply
-    })
 }

@@ -205,9 +205,7 @@ impl Relay {
         if matches!(self.alone.as_deref(), Some(Alone::Begun(_))) {
             self.alone = None;
         }
-        exchange.has_unnamed = false;
-        exchange.unnamed.forget();
-        self.unnamed.forget();
+        self.forget_unnamed(exchange);
         poison(exchange, error, steps);
         send_sync(exchange, How::Reply, steps);
         Take::Drop

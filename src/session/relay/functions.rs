@@ -11,9 +11,9 @@ use super::machine::Relay;
 use super::portals::Does;
 use super::prepared::Statement;
 use crate::session::catalogs::DatabaseCatalog;
+use crate::sql::Dialect;
 use crate::sql::catalog::Catalog;
 use crate::sql::deeds::{self, Deed, Deeds};
-use crate::sql::{Dialect, Script, Source};
 
 /// The catalog of a database, as all its sessions see it.
 #[derive(Debug, Default)]
@@ -101,13 +101,7 @@ impl Functions {
 
     /// What each statement of a text does, for one that is sent now.
     pub(super) fn read(&self, exchange: &mut Exchange, text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
-        let text = text.strip_suffix(b"\0").unwrap_or(text);
-        let known = self.known(exchange);
-        let catalog = known.catalog();
-        if !deeds::may_do(text, catalog) {
-            return None;
-        }
-        let deeds = deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect), catalog)?;
+        let deeds = deeds::of_text(text, dialect, self.known(exchange).catalog())?;
         exchange.defining |= deeds.iter().flatten().any(|deed| *deed == Deed::Defines);
         Some(deeds)
     }

@@ -338,12 +338,17 @@ impl Relay {
             if exchange.pipeline.unsynced && exchange.spared.is_none() {
                 exchange.spared = Some(Box::new(Spared::take(exchange, &mut self.unnamed)));
             }
-            exchange.has_unnamed = false;
-            exchange.unnamed.forget();
-            self.unnamed.forget();
+            self.forget_unnamed(exchange);
         }
         exchange.pipeline.push(owed);
         Take::Forward
+    }
+
+    /// The client has no unnamed statement any more, wherever it was known.
+    pub(super) fn forget_unnamed(&mut self, exchange: &mut Exchange) {
+        exchange.has_unnamed = false;
+        exchange.unnamed.forget();
+        self.unnamed.forget();
     }
 
     /// Passes on a Query of which the front is answered. Blanks stand in its place, so that positions in errors are

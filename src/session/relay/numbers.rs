@@ -7,15 +7,15 @@ use std::sync::{Arc, LazyLock};
 use super::backend::Take;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay};
-use super::pipeline::{Effect, How, Owed, Parses, Status};
-use super::prefix::SETTING;
+use super::pipeline::{How, Owed, Status};
+use super::prefix::put_discard;
 use super::prepared::put_frame;
 use super::steps::Steps;
 use crate::server::NumbersOf;
 use crate::sql::deeds::{Deed, Deeds, Doubt, Name, What};
 use crate::types::ClientId;
 use crate::wire::error::{ErrorFields, SqlState};
-use crate::wire::tag::{backend, frontend};
+use crate::wire::tag::backend;
 
 /// What the client may find of others on the server that it has.
 #[derive(Debug, Default)]
@@ -94,20 +94,12 @@ fn takes(tag: &[u8]) -> bool {
 static DISCARDS: LazyLock<Arc<Deeds>> = LazyLock::new(|| Arc::new(Deeds::from_iter([Deed::ForgetsNumbers])));
 
 /// That it is one of ours.
-pub(super) fn discards() -> Option<Arc<Deeds>> {
-    Some(Arc::clone(&DISCARDS))
+pub(super) fn discards() -> Arc<Deeds> {
+    Arc::clone(&DISCARDS)
 }
 
 /// The statement.
 pub(super) const DISCARD: &[u8] = b"DISCARD SEQUENCES";
-
-/// Name of the portal that runs it where the client may have one without a name.
-const PORTAL: &[u8] = b"PGLIFEGUARD_DISCARD";
-
-/// Whether this may ask for a number.
-pub(super) fn asks(deed: &Deed) -> bool {
-    matches!(deed, Deed::AsksNumber)
-}
 
 impl Relay {
     /// A transaction is over. A client that asks for numbers mostly does so in the next one behind that which took them: it
@@ -143,7 +135,7 @@ impl Relay {
         if !(self.tracks && self.own_names) {
             return;
         }
-        let asked = deeds.clone().any(asks);
+        let asked = deeds.clone().any(|deed| *deed == Deed::AsksNumber);
         if asked {
             self.asks_numbers = true;
             exchange.session.numbers.asks = true;
@@ -152,15 +144,13 @@ impl Relay {
         let numbers = &exchange.session.numbers;
         let may_ask = asked || deeds.any(|deed| *deed == Deed::Unclear(Doubt::Code));
         if may_ask && numbers.others && !numbers.taken && exchange.pipeline.status != Status::Failed {
-            discard(exchange, steps);
+            put_discard(exchange, steps);
         }
     }
-}
 
-impl Relay {
     /// Whether this is what a server says that has no number for who asks.
     pub(super) fn asked_number(&self, server: &Attached<'_>, error: &[u8]) -> bool {
-        let asks = |deeds: &[Deed]| deeds.iter().any(asks);
+        let asks = |deeds: &[Deed]| deeds.contains(&Deed::AsksNumber);
         let asked = match server.exchange.pipeline.front() {
             _ if !(self.tracks && self.own_names) => false,
             Some(Owed::Query { deeds: Some(running), .. }) => asks(running.current()),
@@ -179,23 +169,4 @@ pub(super) fn explain(error: &[u8], steps: &mut Steps) -> Take {
     let fields = error.strip_suffix(b"\0").unwrap_or(error);
     steps.to_client.own(|out| put_frame(out, backend::ERROR, &[fields, b"H", HINT.as_bytes(), b"\0\0"]));
     Take::Drop
-}
-
-fn discard(exchange: &mut Exchange, steps: &mut Steps) {
-    let statement = [b"S", SETTING].concat();
-    let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
-        steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
-        exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
-    };
-    close(&statement, exchange, steps);
-    steps.to_server.own(|out| {
-        put_frame(out, frontend::PARSE, &[SETTING, b"\0", DISCARD, b"\0\0\0"]);
-        put_frame(out, frontend::BIND, &[PORTAL, b"\0", SETTING, b"\0\0\0\0\0\0\0"]);
-        put_frame(out, frontend::EXECUTE, &[PORTAL, b"\0\0\0\0\0"]);
-    });
-    exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Parses::Setting });
-    exchange.pipeline.push(Owed::Bind(How::Swallow));
-    exchange.pipeline.push(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds: discards() });
-    close(&[b"P", PORTAL].concat(), exchange, steps);
-    close(&statement, exchange, steps);
 }

@@ -201,7 +201,7 @@ impl Own {
         if name == AUTHORIZATION {
             settings.remove(ROLE);
         }
-        if [AUTHORIZATION, ROLE].contains(&name) || value.is_none() {
+        if says_who(name) || value.is_none() {
             // What it becomes comes behind what it has set before.
             settings.remove(name);
         }
@@ -257,6 +257,11 @@ pub(super) fn outlasts_rollback(what: What) -> bool {
         What::Statement | What::Lock | What::Library | What::Seed | What::Connection | What::Number => true,
         What::Temporary | What::Cursor | What::Channel => false,
     }
+}
+
+/// Whether a setting is one of the two that say who the session acts as.
+pub(super) fn says_who(name: &str) -> bool {
+    [AUTHORIZATION, ROLE].contains(&name)
 }
 
 /// SET ROLE, as a setting.

@@ -1,19 +1,22 @@
 //! What goes before a client's first message to a server: settings that the client has and the server lacks.
 
+use std::sync::Arc;
+
 use super::exchange::{Exchange, Gate, send_sync};
 use super::machine::{Attached, Relay};
 use super::numbers::{DISCARD, discards};
 use super::own::Own;
 use super::pipeline::{Effect, How, Owed, Parses, Status};
 use super::prepared::put_frame;
-use super::settings::{Assignment, Change, assignments, differences, write_assignment, write_set, write_statement};
+use super::settings::{Assignment, Change, assignments, differences, write_assignment, write_named, write_set};
 use super::steps::Steps;
 use super::tracking::same;
+use crate::sql::deeds::Deeds;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
 
-/// Name of the statement that sets a setting, where the unnamed one is not ours to take.
-pub(super) const SETTING: &[u8] = b"PGLIFEGUARD_SET";
+/// Name of the statement that sets a setting, where the unnamed one is not ours to take; and of its portal.
+const SETTING: &[u8] = b"PGLIFEGUARD_SET";
 
 /// What goes before a client's message.
 enum Prefix<'a> {
@@ -87,30 +90,43 @@ impl Relay {
 
 /// Sends these; the client reads nothing of it. The unnamed statement is the client's where the server is (not `own_names`).
 fn put<'a>(all: impl Iterator<Item = Prefix<'a>>, own_names: bool, exchange: &mut Exchange, steps: &mut Steps) {
-    let close = |target: &[u8], exchange: &mut Exchange, steps: &mut Steps| {
-        steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[target, b"\0"]));
-        exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
-    };
     let name: &[u8] = if own_names { b"" } else { SETTING };
     for prefix in all {
         if !own_names {
-            close(&[b"S", SETTING].concat(), exchange, steps);
+            close(b'S', SETTING, exchange, steps);
         }
-        let mut deeds = None;
+        let deeds = matches!(prefix, Prefix::Numbers).then(discards);
         steps.to_server.own(|out| match prefix {
             Prefix::Change(change) => write_set(name, &change.name, &change.wanted, out),
             Prefix::Assignment(assignment) => write_assignment(name, assignment, out),
-            Prefix::Numbers => {
-                deeds = discards();
-                write_statement(name, DISCARD, &[], out);
-            }
+            Prefix::Numbers => write_named(name, b"", DISCARD, &[], out),
         });
-        exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Parses::Setting });
-        exchange.pipeline.push(Owed::Bind(How::Swallow));
-        exchange.pipeline.push(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds });
+        owe(deeds, exchange);
     }
     // The client would find our portal where it expects none.
-    close(b"P", exchange, steps);
+    close(b'P', b"", exchange, steps);
+}
+
+/// Discards others' numbers of sequences while the client is at work, whose portals and unnamed statement stay.
+pub(super) fn put_discard(exchange: &mut Exchange, steps: &mut Steps) {
+    close(b'S', SETTING, exchange, steps);
+    steps.to_server.own(|out| write_named(SETTING, SETTING, DISCARD, &[], out));
+    owe(Some(discards()), exchange);
+    close(b'P', SETTING, exchange, steps);
+    close(b'S', SETTING, exchange, steps);
+}
+
+/// Closes a statement or a portal of ours.
+fn close(kind: u8, name: &[u8], exchange: &mut Exchange, steps: &mut Steps) {
+    steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[&[kind], name, b"\0"]));
+    exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
+}
+
+/// Parse, Bind and Execute of ours.
+fn owe(deeds: Option<Arc<Deeds>>, exchange: &mut Exchange) {
+    exchange.pipeline.push(Owed::Parse { how: How::Swallow, what: Parses::Setting });
+    exchange.pipeline.push(Owed::Bind(How::Swallow));
+    exchange.pipeline.push(Owed::Execute { how: How::Swallow, effect: Effect::Plain, deeds });
 }
 
 /// The settings that a server has and does not report.

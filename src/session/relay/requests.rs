@@ -307,9 +307,8 @@ impl Relay {
             return None;
         }
         if let Some(definition) = self.unnamed.definition() {
-            let dialect = self.dialect();
+            let deeds = self.reads_statement(server.exchange, definition, false);
             let exchange = &mut *server.exchange;
-            let deeds = self.tracks.then(|| self.functions.read_one(exchange, definition, dialect)).flatten();
             let word = first_word(definition);
             exchange.unnamed_does = Does { effect: word.effect(definition, false), deeds };
             exchange.unnamed_word = Some(word);

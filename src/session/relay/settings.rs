@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
-use super::own::{AUTHORIZATION, ROLE};
+use super::own::{AUTHORIZATION, ROLE, says_who};
 use super::prepared::put_frame;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
@@ -45,7 +45,7 @@ pub fn assignments(client: Option<&ParamSet>, server: Option<&ParamSet>) -> Smal
     let who = |set| [AUTHORIZATION, ROLE].map(|name| get(set, name));
     let plain = |set: Option<&'_ ParamSet>| -> Vec<Box<str>> {
         let names = set.iter().flat_map(|set| set.iter()).map(|(name, _)| name);
-        names.filter(|name| ![AUTHORIZATION, ROLE].contains(name)).map(Box::from).collect()
+        names.filter(|name| !says_who(name)).map(Box::from).collect()
     };
     let mut all = SmallVec::new();
     let (is, was) = (who(client), who(server));
@@ -56,7 +56,7 @@ pub fn assignments(client: Option<&ParamSet>, server: Option<&ParamSet>) -> Smal
     let gone = plain(server).into_iter().filter(|name| get(client, name).is_none());
     all.extend(gone.map(|name| (name, None)));
     let wanted = client.into_iter().flat_map(ParamSet::iter).map(|(name, value)| (name, Some(Box::from(value))));
-    let lacks = |name: &str, value: &Option<Box<[u8]>>| match [AUTHORIZATION, ROLE].contains(&name) {
+    let lacks = |name: &str, value: &Option<Box<[u8]>>| match says_who(name) {
         true => is != was,
         false => *value != get(server, name),
     };
@@ -110,11 +110,16 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Appends Parse, Bind and Execute, without Sync, of this text.
-pub(super) fn write_statement(statement: &[u8], text: &[u8], params: &[&[u8]], out: &mut BytesMut) {
+/// Appends Parse, Bind and Execute, without Sync, of this text, by a portal without a name.
+fn write_statement(statement: &[u8], text: &[u8], params: &[&[u8]], out: &mut BytesMut) {
+    write_named(statement, b"", text, params, out);
+}
+
+/// The same by this portal.
+pub(super) fn write_named(statement: &[u8], portal: &[u8], text: &[u8], params: &[&[u8]], out: &mut BytesMut) {
     put_frame(out, frontend::PARSE, &[statement, b"\0", text, b"\0\0\0"]);
     let count = u16::try_from(params.len()).unwrap_or_default().to_be_bytes();
-    let mut bind = [b"\0", statement, b"\0\0\0", &count].concat();
+    let mut bind = [portal, b"\0", statement, b"\0\0\0", &count].concat();
     for param in params {
         // They were part of a message.
         bind.extend_from_slice(&u32::try_from(param.len()).unwrap_or_default().to_be_bytes());
@@ -122,7 +127,7 @@ pub(super) fn write_statement(statement: &[u8], text: &[u8], params: &[&[u8]], o
     }
     bind.extend_from_slice(&[0, 0]);
     put_frame(out, frontend::BIND, &[&bind]);
-    put_frame(out, frontend::EXECUTE, &[&[0; 5]]);
+    put_frame(out, frontend::EXECUTE, &[portal, &[0; 5]]);
 }
 
 /// Values compare without case, as PgBouncer does it, but names are what they are.

@@ -15,7 +15,7 @@ use super::table::Reading;
 use super::undo::Undo;
 use crate::config::model::Listen;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
-use crate::sql::{Catalog, Dialect, Script, Source};
+use crate::sql::{Catalog, Dialect};
 use crate::wire::frame::HEADER;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::backend;
@@ -329,11 +329,9 @@ pub(super) fn statement_deeds(text: &[u8], dialect: Dialect) -> Option<Arc<Deeds
     read(text, dialect)?.into_vec().into_iter().next().map(Arc::new)
 }
 
+/// What the statements of a text do by their own words.
 pub(super) fn read(text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    let quiet = Catalog::default();
-    let may_do = deeds::may_do(text, Some(&quiet));
-    may_do.then(|| deeds::of_script(&Script::of(text, dialect), Source::new(text, dialect), Some(&quiet)))?
+    deeds::of_text(text, dialect, Some(&Catalog::default()))
 }
 
 pub(super) fn doubts(exchange: &mut Exchange, doubt: Doubt) {

@@ -84,7 +84,10 @@ impl Draft {
                         self.news.push((name, Danger::TOUCHES));
                     }
                 }
-                Reached::Function(name) => self.worsen(&name, Danger::TOUCHES),
+                Reached::Function(name) => {
+                    let named = self.by_name.get(&name).cloned().unwrap_or_default();
+                    self.worsen(&named, Danger::TOUCHES);
+                }
                 Reached::Anything => self.anything = true,
                 Reached::Ddl => self.any_ddl = true,
             }
@@ -117,23 +120,18 @@ impl Draft {
 
     /// Judges one more function by itself. Once all are there, to be [closed](Self::close).
     pub fn add(&mut self, function: Function) {
-        if self.trusted.contains(&function.name) {
-            return self.add_trusted(function);
-        }
-        let danger = self.judge(&function);
         let at = self.next();
-        self.by_name.entry(function.name.clone()).or_default().push(at);
+        // Nor does anything count that is found out of others.
+        let trusted = self.trusted.contains(&function.name);
+        let danger = if trusted { Danger::default() } else { self.judge(&function) };
         let Function { oid, name, procedure, attribute, .. } = function;
+        if !trusted {
+            self.by_name.entry(name.clone()).or_default().push(at);
+        }
         if !danger.is_none() {
             self.news.push((name.clone(), danger));
         }
         self.functions.push(Judged { oid, name, danger, procedure, attribute });
-    }
-
-    /// Nothing that is found out of others counts for it.
-    fn add_trusted(&mut self, function: Function) {
-        let Function { oid, name, procedure, attribute, .. } = function;
-        self.functions.push(Judged { oid, name, danger: Danger::default(), procedure, attribute });
     }
 
     fn next(&self) -> u32 {
@@ -172,8 +170,9 @@ impl Draft {
         }
     }
 
-    fn worsen(&mut self, name: &[u8], danger: Danger) {
-        for &at in self.by_name.get(name).map_or(&[][..], |all| all) {
+    /// These functions may do this, too.
+    fn worsen(&mut self, functions: &[u32], danger: Danger) {
+        for &at in functions {
             let Some(function) = self.functions.get_mut(at as usize) else { continue };
             let now = function.danger.or(danger);
             if now != function.danger {
@@ -186,15 +185,8 @@ impl Draft {
     /// Whoever names what is dangerous is so, too.
     pub fn close(&mut self) {
         while let Some((name, danger)) = self.news.pop() {
-            let bodies = self.by_word.get(&name).cloned().unwrap_or_default();
-            for at in bodies {
-                let Some(function) = self.functions.get_mut(at as usize) else { continue };
-                let now = function.danger.or(danger);
-                if now != function.danger {
-                    function.danger = now;
-                    self.news.push((function.name.clone(), now));
-                }
-            }
+            let naming = self.by_word.get(&name).cloned().unwrap_or_default();
+            self.worsen(&naming, danger);
         }
     }
 }

@@ -50,7 +50,7 @@ pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dy
 }
 
 /// PostgreSQL cuts longer names.
-const NAME_MAX: usize = 63;
+pub(super) const NAME_MAX: usize = 63;
 
 /// Whether these are the arguments of a `set_config()` that holds until the end of the transaction: the third is `true`.
 fn sets_locally(words: impl Iterator<Item = Lexeme>, body: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 
 use super::super::catalog::Catalog;
 use super::call;
+use super::code::NAME_MAX;
 
 /// Whether a text may do something to its session. Says so of many that don't; never says no of one that does.
 pub fn may_do(text: &[u8], catalog: Option<&Catalog>) -> bool {
@@ -78,8 +79,6 @@ fn may_call(text: &[u8], catalog: Option<&Catalog>) -> bool {
             || catalog.is_some_and(|catalog| !catalog.function(small).is_none())
     })
 }
-
-const NAME_MAX: usize = 63;
 
 fn is_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)

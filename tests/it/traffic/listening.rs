@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{app, direct, rows, shown, trusting};
+use super::{app, direct, one_server, rows, shown, trusting};
 use crate::support::pooler::Pooler;
 use crate::support::raw::{Message, Raw, bind, execute, extended, parse, query, sync};
 use crate::support::{Database, wait_until};
@@ -47,12 +47,6 @@ fn hears_nothing(client: &mut Raw, witness: &mut Raw, notifier: &mut Raw, channe
 fn with_pid(pooler: &Pooler) -> (Raw, u32) {
     let (client, key) = Raw::with_key(pooler.port(), crate::support::raw::V3_0);
     (client, u32::from_be_bytes(key[..4].try_into().expect("four")))
-}
-
-fn one_server(label: &str) -> (Database, Pooler) {
-    let database = Database::create(label);
-    let pooler = trusting(&database, 1).start();
-    (database, pooler)
 }
 
 #[test]

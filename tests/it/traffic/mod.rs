@@ -28,6 +28,13 @@ fn trusting(database: &Database, servers: u32) -> PoolerConfig {
     config.set("default_pool_size", &servers.to_string())
 }
 
+/// A database, and a pooler with a single server for it.
+fn one_server(label: &str) -> (Database, Pooler) {
+    let database = Database::create(label);
+    let pooler = trusting(&database, 1).start();
+    (database, pooler)
+}
+
 fn app(pooler: &Pooler) -> Raw {
     Raw::trusted(pooler.port(), "app", "app")
 }
@@ -63,6 +70,11 @@ fn values(row: &Message) -> Vec<String> {
 fn rows(client: &mut Raw, sql: &str) -> Vec<Vec<String>> {
     client.send(&crate::support::raw::query(sql));
     client.until(b'Z').iter().filter(|message| message.tag == b'D').map(values).collect()
+}
+
+/// A setting as its client has it; `-`: it is empty, or there is none.
+fn setting(client: &mut Raw, name: &str) -> String {
+    rows(client, &format!("SELECT coalesce(nullif(current_setting('{name}', true), ''), '-')")).concat().concat()
 }
 
 /// How many clients wait for a server.

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use super::{app, direct, rows, shown, trusting, waiting};
+use super::{app, direct, one_server, rows, shown, waiting};
 use crate::support::pooler::Pooler;
 use crate::support::raw::{Raw, bind, execute, extended, parse, query, sync, target};
 use crate::support::{Database, wait_until};
 
-fn one_server(name: &str) -> (Database, Pooler) {
-    let database = Database::create(name);
+fn with_sequences(label: &str) -> (Database, Pooler) {
+    let (database, pooler) = one_server(label);
     database.sql("CREATE SEQUENCE s; CREATE SEQUENCE u; CREATE TABLE t (id serial, x int); CREATE TABLE plain (x int); \
         GRANT ALL ON ALL TABLES IN SCHEMA public TO public; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO public; ALTER TABLE plain OWNER TO app");
-    let pooler = trusting(&database, 1).start();
     (database, pooler)
 }
 
@@ -59,7 +58,7 @@ fn nobody_reads_the_number_of_another_client() {
     ];
     for (at, (form, request)) in forms.iter().enumerate() {
         // Nobody has asked before on a new pooler: that is the hardest case.
-        let (_database, pooler) = one_server(&format!("numbers_{at}"));
+        let (_database, pooler) = with_sequences(&format!("numbers_{at}"));
         for question in ["SELECT lastval()", "SELECT 1, pg_catalog.currval ('s')", "SELECT \"lastval\"() FROM s"] {
             let (mut one, mut two) = (app(&pooler), app(&pooler));
             asks(&mut one, &query("INSERT INTO plain VALUES (1); SELECT setval('s', 4711), nextval('s')"));
@@ -77,7 +76,7 @@ fn nobody_reads_the_number_of_another_client() {
 
 #[test]
 fn a_client_reads_its_own_number_while_it_has_the_server() {
-    let (_database, pooler) = one_server("numbers_own");
+    let (_database, pooler) = with_sequences("numbers_own");
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     let number = |answer: &str, expected: &str| assert!(answer.contains(expected), "{answer}");
     for round in 0..3 {
@@ -105,7 +104,7 @@ fn a_client_reads_its_own_number_while_it_has_the_server() {
 
 #[test]
 fn who_asks_keeps_its_server_until_it_has_asked() {
-    let (_database, pooler) = one_server("numbers_kept");
+    let (_database, pooler) = with_sequences("numbers_kept");
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     let inserts = query("INSERT INTO t (x) VALUES (1)");
     // Nobody knows yet that it asks.
@@ -136,7 +135,7 @@ fn who_asks_keeps_its_server_until_it_has_asked() {
 
 #[test]
 fn what_is_discarded_is_no_part_of_what_the_client_reads() {
-    let (database, pooler) = one_server("numbers_unseen");
+    let (database, pooler) = with_sequences("numbers_unseen");
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     asks(&mut one, &query("SELECT lastval()"));
     for request in [

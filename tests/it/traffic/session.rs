@@ -1,8 +1,7 @@
 //! What a client makes its session to be goes with it from server to server, and nobody else ever sees it.
 
-use super::{app, rows, shown, trusting};
+use super::{app, one_server, rows, setting, shown, trusting};
 use crate::support::Database;
-use crate::support::pooler::Pooler;
 use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
 
 /// What a session of a client that has done nothing is like.
@@ -12,16 +11,6 @@ const FRESH: &str = "SELECT current_setting('work_mem'), nullif(current_setting(
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
     (SELECT count(*) FROM pg_listening_channels()), \
     (SELECT count(*) FROM pg_class WHERE relpersistence = 't' AND relnamespace = pg_my_temp_schema())";
-
-fn one_server(name: &str) -> (Database, Pooler) {
-    let database = Database::create(name);
-    let pooler = trusting(&database, 1).start();
-    (database, pooler)
-}
-
-fn setting(client: &mut Raw, name: &str) -> String {
-    rows(client, &format!("SELECT coalesce(nullif(current_setting('{name}', true), ''), '-')")).concat().concat()
-}
 
 fn asks(client: &mut Raw, bytes: &[u8]) -> String {
     client.send(bytes);

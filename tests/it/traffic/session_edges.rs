@@ -1,20 +1,9 @@
 //! What a client's session is behind statements that end otherwise than they begin: rolled back, run a second time, run
 //! by others, or not at all.
 
-use super::{app, rows, shown, trusting};
+use super::{app, one_server, rows, setting, shown, trusting};
 use crate::support::Database;
-use crate::support::pooler::Pooler;
 use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
-
-fn one_server(name: &str) -> (Database, Pooler) {
-    let database = Database::create(name);
-    let pooler = trusting(&database, 1).start();
-    (database, pooler)
-}
-
-fn setting(client: &mut Raw, name: &str) -> String {
-    rows(client, &format!("SELECT coalesce(nullif(current_setting('{name}', true), ''), '-')")).concat().concat()
-}
 
 /// Sends this, and waits for so many ReadyForQuery.
 fn asks(client: &mut Raw, bytes: &[u8], ready: usize) -> String {

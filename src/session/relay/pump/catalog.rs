@@ -9,6 +9,7 @@ use crate::pool::stats::Tally;
 use crate::session::catalogs::{Care, DatabaseCatalog};
 use crate::session::relay::Relay;
 use crate::session::relay::active::Work;
+use crate::session::relay::tracking::doubts;
 use crate::session::relay::undo::Undo;
 use crate::sql::deeds::Doubt;
 use crate::telemetry::events::session as events;
@@ -33,11 +34,16 @@ pub(super) fn fit(mut lease: Lease, tracks: bool, now: Instant) -> Option<Lease>
     if lease.surprises == before || !tracks {
         return Some(lease);
     }
-    events::server_dirty(&lease.shared.id, Dirt::Code);
-    if let Undo::Query { text, resets } = Undo::of(None, &[Doubt::Code], false) {
+    if let Undo::Query { text, resets } = surprised(&lease) {
         lease.release_after(text, resets, now, &mut Tally::default());
     }
     None
+}
+
+/// What cleans a server on which anything may have been called.
+pub(super) fn surprised(lease: &Lease) -> Undo {
+    events::server_dirty(&lease.shared.id, Dirt::Code);
+    Undo::of(None, &[Doubt::Code], false)
 }
 
 /// It is cleaned of all that it may have been left with by now.
@@ -70,10 +76,7 @@ pub fn redefined(relay: &Relay, work: &mut Work) {
 pub fn care(relay: &Relay, work: &mut Work, now: Instant) -> Option<Care> {
     let catalog: &Arc<DatabaseCatalog> = relay.functions.catalog.as_ref().filter(|_| relay.tracks)?;
     if catalog.current.generation() != work.catalog_seen {
-        let doubts = &mut work.exchange.session.doubts;
-        if !doubts.contains(&Doubt::Code) {
-            doubts.push(Doubt::Code);
-        }
+        doubts(&mut work.exchange, Doubt::Code);
     }
     catalog.care(now)
 }

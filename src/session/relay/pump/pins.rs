@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Pump;
-use super::catalog::knows_all;
+use super::catalog::{knows_all, surprised};
 use crate::pool::stats::Tally;
 use crate::pool::{CloseReason, Lease};
 use crate::session::catalogs::Care;
@@ -109,8 +109,7 @@ async fn clean(mut lease: Lease, undo: Undo, resets: bool, care: Option<(Care, u
     }
     if doubtful {
         knows_all(&mut lease);
-        events::server_dirty(&lease.shared.id, Dirt::Code);
-        if let Undo::Query { text, resets } = Undo::of(None, &[Doubt::Code], false) {
+        if let Undo::Query { text, resets } = surprised(&lease) {
             let Some(cleaned) = lease.run(&text, resets).await else { return };
             lease = cleaned;
         }
