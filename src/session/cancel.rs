@@ -5,13 +5,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::registry::Registry;
 use super::registry::requests::Tickets;
-use super::registry::{Order, Registry, Shared};
 use crate::pool::Lease;
 use crate::server::server::{BackendKey, ServerShared};
 use crate::telemetry::events::session as events;
@@ -21,9 +21,6 @@ use crate::wire::startup::CancelKey;
 
 /// A cancel request that has no answer by then has not landed, where `cancel_wait_timeout` sets no limit.
 pub const CANCEL_LIMIT: Duration = Duration::from_secs(60);
-/// A cancel that came before the server had begun with the query has no effect, so another follows after this long, and
-/// others at twice the distance each time.
-pub const CANCEL_AGAIN: Duration = Duration::from_millis(50);
 /// So many may be on their way to one server at once; a client that sends more is not slowed down by ours, but by its
 /// server.
 const AT_ONCE: usize = 4;
@@ -105,56 +102,6 @@ impl OnTheirWay {
     }
 }
 
-/// A request for a query that the server may not have begun with, which it ignores then. Sent again until something of the
-/// query's answer ends, or it was tried often.
-#[derive(Debug)]
-pub struct Insisting {
-    /// Whoever brought the request waits as long as somebody has them.
-    tickets: Arc<Tickets>,
-    pause: Duration,
-    times: u32,
-    due: Option<Instant>,
-}
-
-impl Insisting {
-    /// A query that has run for longer than this has surely begun.
-    pub const EARLY: Duration = Duration::from_secs(1);
-    const TIMES: u32 = 8;
-
-    /// For a request that is on its way.
-    pub fn new(tickets: Arc<Tickets>) -> Self {
-        Self { tickets, pause: CANCEL_AGAIN, times: 0, due: None }
-    }
-
-    /// The request before has landed: whether it is time for another. Else the session is to be ordered to look again.
-    pub fn is_due(&mut self, shared: &Arc<Shared>, now: Instant) -> bool {
-        match self.due {
-            Some(due) if due <= now => {
-                self.due = None;
-                return true;
-            }
-            Some(_) => {}
-            None => {
-                self.due = Some(now + self.pause);
-                let (shared, pause) = (Arc::downgrade(shared), self.pause);
-                tokio::spawn(async move {
-                    sleep(pause).await;
-                    shared.upgrade().inspect(|shared| shared.order(Order::CANCEL_AGAIN));
-                });
-            }
-        }
-        false
-    }
-
-    /// Another is on its way. Whoever waits does so for this one still, and for no later one. Returns what it takes along;
-    /// `None`: that was often enough.
-    pub fn again(&mut self) -> Option<Arc<Tickets>> {
-        self.times += 1;
-        self.pause *= 2;
-        (self.times < Self::TIMES).then(|| std::mem::take(&mut self.tickets))
-    }
-}
-
 /// Sends cancel requests to servers.
 pub struct Canceller(Box<dyn Fn(CancelTarget) -> Cancelling + Send + Sync>);
 
@@ -165,9 +112,8 @@ impl Canceller {
     }
 
     /// Has what `lease` runs cancelled because its client asks for it. One that is on its way already does not stand
-    /// in for it: it may have been for an earlier query, or come too early for this one. `then` is called when it has landed,
-    /// or never can.
-    pub fn send_on(&self, lease: &Lease, on_their_way: &mut OnTheirWay, then: impl FnOnce() + Send + 'static) {
+    /// in for it: it may have been for an earlier query, or come too early for this one.
+    pub fn send_on(&self, lease: &Lease, on_their_way: &mut OnTheirWay, tickets: Tickets) {
         if on_their_way.count() >= AT_ONCE {
             return events::cancel_received(CancelOutcome::Failed);
         }
@@ -176,13 +122,8 @@ impl Canceller {
                 Fate::Landed => CancelOutcome::Forwarded,
                 Fate::NotSent | Fate::Unsure => CancelOutcome::Failed,
             });
-            then();
+            drop(tickets);
         });
-    }
-
-    /// The same once more, for a request that may have come too early. `then` is called when it has landed, or never can.
-    pub fn send_again(&self, lease: &Lease, on_their_way: &mut OnTheirWay, then: impl FnOnce() + Send + 'static) {
-        self.send(lease, on_their_way, |_| then());
     }
 
     /// Has what `lease` runs cancelled because its client is gone, unless a request is on its way there.

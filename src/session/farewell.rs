@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use tokio::time::{self, Sleep};
 
-use super::cancel::{CANCEL_AGAIN, Canceller};
+use super::cancel::Canceller;
 use super::registry::{Order, Shared};
 use super::relay::active::Active;
 use super::relay::leave::toward_rest;
@@ -21,6 +21,9 @@ use crate::pool::CloseReason;
 
 /// One read takes at most this much, in bytes.
 const READ: usize = 64 * 1024;
+/// A cancel that came before the server had begun with the query has no effect, so another follows after this long, and
+/// others at twice the distance each time.
+const CANCEL_AGAIN: Duration = Duration::from_millis(50);
 /// How a client left.
 #[derive(Debug, Clone, Copy)]
 pub struct Leaving {
@@ -183,7 +186,7 @@ impl Farewell<'_> {
         if orders.has(Order::CANCEL) {
             let tickets = self.shared.take_tickets();
             if !self.active.work.exchange.pipeline.is_empty() {
-                self.canceller.send_on(&self.active.lease, &mut self.active.work.cancels, move || drop(tickets));
+                self.canceller.send_on(&self.active.lease, &mut self.active.work.cancels, tickets);
             }
         }
         Ok(())

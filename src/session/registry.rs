@@ -88,8 +88,6 @@ impl Order {
     pub const LAGS_BEHIND: Self = Self(1 << 16);
     /// Its server may have become obsolete.
     pub const OBSOLETE: Self = Self(1 << 9);
-    /// A cancel request has landed that may have come too early, or it is time to send it again.
-    pub const CANCEL_AGAIN: Self = Self(1 << 12);
     const DUE: [(Due, Self); 8] = [
         (Due::Query, Self(1 << 4)),
         (Due::QueryInQueue, Self(1 << 10)),
@@ -481,7 +479,7 @@ mod tests {
 
     #[test]
     fn no_two_orders_are_one() {
-        let by_name = [Order::CANCEL, Order::CANCEL_AGAIN, Order::KILL, Order::DATABASE_GONE, Order::BY_OPERATOR];
+        let by_name = [Order::CANCEL, Order::KILL, Order::DATABASE_GONE, Order::BY_OPERATOR];
         let others = [Order::SHUTDOWN, Order::NOTIFIED, Order::LAGS_BEHIND, Order::OBSOLETE];
         let all = by_name.into_iter().chain(others).chain(Order::DUE.map(|(_, order)| order));
         let bits: Vec<_> = all.map(|order| order.0).collect();

@@ -13,7 +13,7 @@ use crate::net::Stream;
 use crate::pool::Lease;
 use crate::pool::stats::Tally;
 use crate::server::Server;
-use crate::session::cancel::{Insisting, OnTheirWay};
+use crate::session::cancel::OnTheirWay;
 use crate::session::catalogs::Changing;
 
 /// So many bytes in several pieces are joined: copying them costs less than `writev` does beyond `send`.
@@ -53,10 +53,6 @@ pub struct Work {
     pub changing: Option<Changing>,
     /// Cancel requests on their way to the server.
     pub cancels: OnTheirWay,
-    /// One of them may come too early.
-    pub insisting: Option<Box<Insisting>>,
-    /// One is on its way that was sent again: what the client sends next waits for it.
-    pub insisted: bool,
     /// The server has said good-bye by a FATAL error, which the client has read.
     pub told: bool,
     /// Nothing is written to it now.
@@ -79,7 +75,6 @@ impl Work {
         self.catalog_seen = 0;
         self.changing = None;
         self.cancels = OnTheirWay::default();
-        (self.insisting, self.insisted) = (None, false);
         self.told = false;
         self.holds = false;
         self.unwritable = false;
@@ -121,12 +116,6 @@ impl Active {
     pub fn attached(&mut self) -> Attached<'_> {
         let Server { params, matched, assigned, statements, .. } = &mut *self.lease;
         Attached { exchange: &mut self.work.exchange, params, matched, assigned, statements }
-    }
-
-    /// Whether a cancel request that was sent again could hit what the client sends next.
-    #[inline]
-    pub fn is_at_risk(&self) -> bool {
-        self.work.insisted && self.work.exchange.pipeline.is_empty()
     }
 
     /// Whether bytes wait for the server's socket.

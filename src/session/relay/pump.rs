@@ -312,9 +312,6 @@ impl Pump {
     fn after_server(&mut self, heard: &Heard, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
         let Some(active) = &mut self.active else { return Ok(()) };
         active.work.told |= heard.fatal;
-        if heard.ready > 0 || heard.error.is_some() {
-            active.work.insisting = None;
-        }
         if let Some(code) = heard.error {
             events::server_error_seen(code.class());
         }
@@ -433,10 +430,6 @@ impl Pump {
         let mut taken = 0;
         (self.stalled, self.unread, self.unheard) = (false, false, false);
         if self.active.is_none() && self.relay.asks_for_server(input) && !self.find_server(scratch) {
-            self.stalled = true;
-            return Ok(0);
-        }
-        if self.active.as_ref().is_some_and(Active::is_at_risk) {
             self.stalled = true;
             return Ok(0);
         }

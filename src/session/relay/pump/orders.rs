@@ -1,15 +1,11 @@
 //! What others have the session do: cancel, end, time out.
 
-use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
 use super::{End, Pump, Scratch, Watch};
-use crate::session::cancel::Insisting;
 use crate::session::deadlines::{Due, Phase, due};
-use crate::session::registry::requests::Tickets;
-use crate::session::registry::{Order, Orders, Shared};
-use crate::session::relay::active::Active;
+use crate::session::registry::{Order, Orders};
 use crate::telemetry::events::session as events;
 use crate::telemetry::labels::CancelOutcome;
 use crate::wire::error::{ErrorReply, SqlState};
@@ -33,9 +29,6 @@ impl Pump {
                 self.poll_client(cx, scratch)?;
             }
             self.cancel(cx, scratch)?;
-        }
-        if orders.has(Order::CANCEL_AGAIN) {
-            self.cancel_again(cx, scratch)?;
         }
         if orders.has(Order::OBSOLETE) {
             self.part_from_obsolete()?;
@@ -74,39 +67,11 @@ impl Pump {
         if self.is_owed()
             && let Some(active) = &mut self.active
         {
-            let tickets = Arc::new(tickets);
-            let clocks = self.shared.clocks();
-            let runs = self.shared.micros(Instant::now()).saturating_sub(clocks.phase_since);
-            if u128::from(runs) < Insisting::EARLY.as_micros() {
-                active.work.insisting = Some(Box::new(Insisting::new(Arc::clone(&tickets))));
-            }
-            self.context.canceller.send_on(&active.lease, &mut active.work.cancels, landed(&self.shared, tickets));
+            self.context.canceller.send_on(&active.lease, &mut active.work.cancels, tickets);
         } else {
             events::cancel_received(CancelOutcome::Nothing);
         }
         Ok(())
-    }
-
-    /// A request has landed, and the query that it was for goes on: PostgreSQL ignores one that comes while it is idle.
-    fn cancel_again(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
-        let owed = self.is_owed();
-        let Some(Active { lease, work }) = &mut self.active else { return Ok(()) };
-        if work.cancels.count() > 0 {
-            return Ok(());
-        }
-        work.insisted = false;
-        work.insisting.take_if(|_| !owed);
-        if let Some(insisting) = &mut work.insisting
-            && insisting.is_due(&self.shared, Instant::now())
-        {
-            if let Some(tickets) = insisting.again() {
-                self.context.canceller.send_again(lease, &mut work.cancels, landed(&self.shared, tickets));
-                work.insisted = true;
-            } else {
-                work.insisting = None;
-            }
-        }
-        if self.stalled { self.feed_held(cx, scratch) } else { Ok(()) }
     }
 
     /// Whether a server works for the client.
@@ -120,14 +85,5 @@ impl Pump {
             let text = "No server connection available in postgres backend, client being queued";
             ErrorReply::notice(text).encode(&mut self.to_client);
         }
-    }
-}
-
-/// What is done when a request has landed.
-fn landed(shared: &Arc<Shared>, tickets: Arc<Tickets>) -> impl FnOnce() + Send + 'static {
-    let shared = Arc::downgrade(shared);
-    move || {
-        drop(tickets);
-        shared.upgrade().inspect(|shared| shared.order(Order::CANCEL_AGAIN));
     }
 }
