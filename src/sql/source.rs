@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::lexer::quoted_parts;
 use super::lexer::{Kind, Lexer, Quote, Token};
 use super::unescape::{self, Escape};
+use crate::wire::params::ParamSet;
 
 /// What changes how a text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +14,16 @@ pub struct Dialect {
     pub standard_conforming_strings: bool,
     /// What `client_encoding` makes of bytes.
     pub encoding: Encoding,
+}
+
+impl Dialect {
+    /// Of a client that knows these settings.
+    pub fn told(params: &ParamSet) -> Self {
+        Self {
+            standard_conforming_strings: params.get("standard_conforming_strings") != Some(b"off"),
+            encoding: params.get("client_encoding").map_or(Encoding::Hiding, Encoding::of),
+        }
+    }
 }
 
 impl Default for Dialect {

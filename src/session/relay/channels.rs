@@ -171,7 +171,7 @@ impl Relay {
         if have.len() < header.total {
             return Some(Take::Stop(Stop::Input));
         }
-        let statements = read(&have[HEADER..], self.dialect())?;
+        let statements = read(&have[HEADER..], self.dialect)?;
         match self.claims(statements.iter().flatten()) {
             Hears::Now => {}
             Hears::Later => return Some(Take::Stop(Stop::Channels)),

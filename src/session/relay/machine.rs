@@ -19,7 +19,7 @@ use super::tracking::READ_MAX;
 use super::words::{Effect, Said, first_word};
 use crate::config::model::Listen;
 use crate::server::statements::Statements;
-use crate::sql::{Dialect, Encoding};
+use crate::sql::Dialect;
 use crate::wire::frame::{self, FrameError, HEADER, Header};
 use crate::wire::params::ParamSet;
 use crate::wire::tag::{backend, frontend};
@@ -37,8 +37,10 @@ const ANSWERS_MAX: usize = 64 * 1024;
 pub struct Relay {
     /// The client's prepared statements.
     pub names: Names,
-    /// The tracked settings, as the client knows them.
+    /// The tracked settings, as the client knows them. Changed by `learns` alone.
     pub params: ParamSet,
+    /// What they say of how the server reads the client's texts.
+    pub(super) dialect: Dialect,
     /// `params` changed since the session last looked.
     pub params_changed: bool,
     /// The definition of the unnamed statement that the client may use in a later transaction.
@@ -124,18 +126,11 @@ pub(super) enum Take {
 }
 
 impl Relay {
-    /// How the server reads the client's texts.
-    pub(super) fn dialect(&self) -> Dialect {
-        Dialect {
-            standard_conforming_strings: self.params.get("standard_conforming_strings") != Some(b"off"),
-            encoding: self.params.get("client_encoding").map_or(Encoding::Hiding, Encoding::of),
-        }
-    }
-
     /// For a client that has just logged in. `params` are the tracked settings that it was told.
     pub fn new(table: Arc<Table>, params: ParamSet, max_packet: usize, own_names: bool) -> Self {
         Self {
             names: Names::default(),
+            dialect: Dialect::told(&params),
             params,
             params_changed: false,
             unnamed: Kept::default(),
@@ -300,7 +295,7 @@ impl Relay {
         if self.tracks && cut && header.total <= READ_MAX {
             return Take::Stop(Stop::Input);
         }
-        let said = Said::of(text, cut, || self.dialect());
+        let said = Said::of(text, cut, self.dialect);
         // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
         let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
         let ends_later = in_block && said.ends_later();

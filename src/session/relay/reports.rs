@@ -6,6 +6,7 @@ use super::pipeline::Status;
 use super::settings::takes_a_role;
 use super::steps::Steps;
 use super::tracking::doubts;
+use crate::sql::Dialect;
 use crate::sql::deeds::Doubt;
 use crate::wire::frame::{self, FrameError};
 use crate::wire::message::backend::parameter_status;
@@ -43,7 +44,7 @@ impl Relay {
         }
         for change in std::mem::take(&mut server.exchange.changes) {
             if let Some(value) = server.params.get(&change.name) {
-                self.params_changed |= self.params.set(&change.name, value);
+                self.learns(&change.name, value);
             }
         }
     }
@@ -89,11 +90,20 @@ impl Relay {
         }
     }
 
-    /// The client has this setting from now on, and reads so. Returns whether that is news.
-    pub(super) fn tell(&mut self, name: &str, value: &[u8], steps: &mut Steps) -> bool {
+    /// The client has this setting from now on. Returns whether that is news.
+    pub(super) fn learns(&mut self, name: &str, value: &[u8]) -> bool {
         let news = self.params.set(name, value);
         if news {
             self.params_changed = true;
+            self.dialect = Dialect::told(&self.params);
+        }
+        news
+    }
+
+    /// The client has this setting from now on, and reads so. Returns whether that is news.
+    pub(super) fn tell(&mut self, name: &str, value: &[u8], steps: &mut Steps) -> bool {
+        let news = self.learns(name, value);
+        if news {
             steps.to_client.own(|out| parameter_status(out, name, value));
         }
         news
@@ -120,8 +130,7 @@ impl Relay {
             return Ok(Take::Drop);
         }
         let before: Box<[u8]> = known.into();
-        if self.params.set(name, value) {
-            self.params_changed = true;
+        if self.learns(name, value) {
             *server.matched = None;
             if !exchange.before.iter().any(|(noted, _)| noted.eq_ignore_ascii_case(name)) {
                 exchange.before.push((name.into(), before));

@@ -79,11 +79,10 @@ impl Relay {
             return None;
         }
         exchange.defining |= cut;
-        let dialect = self.dialect();
         let statements = match cut {
             true => [unclear_deeds()].into(),
-            false if self.tracks => self.functions.read(exchange, text, dialect)?,
-            false => read(text, dialect)?,
+            false if self.tracks => self.functions.read(exchange, text, self.dialect)?,
+            false => read(text, self.dialect)?,
         };
         Some(Box::new(Running { statements, done: 0 }))
     }
@@ -94,11 +93,10 @@ impl Relay {
             return None;
         }
         exchange.defining |= cut;
-        let dialect = self.dialect();
         match cut {
             true => Some(Arc::new(unclear_deeds())),
-            false if self.tracks => self.functions.read_one(exchange, text, dialect),
-            false => statement_deeds(until_nul(text), dialect),
+            false if self.tracks => self.functions.read_one(exchange, text, self.dialect),
+            false => statement_deeds(until_nul(text), self.dialect),
         }
     }
 
@@ -116,13 +114,13 @@ impl Relay {
     }
 
     fn reading(&self) -> Reading<'_> {
-        Reading { params: &self.params, own: self.own_settings(), dialect: self.dialect() }
+        Reading { params: &self.params, own: self.own_settings(), dialect: self.dialect }
     }
 
     /// The same, where what is owed may change by what it will be read.
     pub(super) fn intern_behind(&self, exchange: &Exchange, definition: &[u8]) -> Arc<Statement> {
         let sets = exchange.pipeline.may_set();
-        if sets { self.table.unshared(definition, self.dialect()) } else { self.intern(definition) }
+        if sets { self.table.unshared(definition, self.dialect) } else { self.intern(definition) }
     }
 
     /// A statement that a server lacks is read anew, by the client's settings of now: it must not be taken for what it

@@ -174,8 +174,8 @@ pub enum Said {
 }
 
 impl Said {
-    /// Of what begins with `text`; `cut` says that more is to come. The dialect is asked for only where it matters.
-    pub fn of(text: &[u8], cut: bool, dialect: impl FnOnce() -> Dialect) -> Self {
+    /// Of what begins with `text`; `cut` says that more is to come.
+    pub fn of(text: &[u8], cut: bool, dialect: Dialect) -> Self {
         let text = text.strip_suffix(b"\0").unwrap_or(text);
         let first = skip_blank(text, 0);
         // Whatever the first semicolon is part of: with nothing behind it there is one statement only.
@@ -185,7 +185,7 @@ impl Said {
             None => Self::One(word_at(text, first)),
             Some(at) if at + 1 == text.len() || skip_blank(text, at) == text.len() => Self::One(word_at(text, first)),
             Some(_) if text.len() > SEVERAL_MAX => Self::Unclear,
-            Some(_) => Self::several(text, dialect()),
+            Some(_) => Self::several(text, dialect),
         }
     }
 
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     fn said(text: &[u8], cut: bool) -> Said {
-        Said::of(text, cut, Dialect::default)
+        Said::of(text, cut, Dialect::default())
     }
 
     #[test]
