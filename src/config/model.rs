@@ -137,6 +137,7 @@ pub struct Database {
     pub reserve_pool_size: Option<u32>,
     pub max_db_connections: Option<u32>,
     pub max_db_client_connections: Option<u32>,
+    pub pin: Option<Pin>,
     pub server_lifetime: Option<Duration>,
     /// Outer `None`: not set here. Inner `None`: waits for ever.
     pub query_wait_timeout: Option<Option<Duration>>,
@@ -164,6 +165,7 @@ pub struct User {
     pub query_wait_timeout: Option<Option<Duration>>,
     pub client_idle_timeout: Option<Option<Duration>>,
     pub idle_transaction_timeout: Option<Option<Duration>>,
+    pub pin: Option<Pin>,
     pub pin_idle_timeout: Option<Option<Duration>>,
     pub transaction_timeout: Option<Option<Duration>>,
 }
@@ -195,6 +197,7 @@ pub struct PoolSettings {
     pub query_wait_notify: Option<Duration>,
     pub client_idle_timeout: Option<Duration>,
     pub idle_transaction_timeout: Option<Duration>,
+    pub pin: Pin,
     pub pin_idle_timeout: Option<Duration>,
     pub transaction_timeout: Option<Duration>,
     pub max_prepared_statements: u32,
@@ -255,6 +258,7 @@ impl Config {
             query_wait_notify: global.query_wait_notify,
             client_idle_timeout: user.client_idle_timeout.unwrap_or(defaults.client_idle_timeout),
             idle_transaction_timeout: user.idle_transaction_timeout.unwrap_or(defaults.idle_transaction_timeout),
+            pin: user.pin.or(database.pin).unwrap_or(global.pin),
             pin_idle_timeout: user.pin_idle_timeout.unwrap_or(defaults.pin_idle_timeout),
             transaction_timeout: user.transaction_timeout.unwrap_or(defaults.transaction_timeout),
             max_prepared_statements: global.max_prepared_statements,
@@ -285,16 +289,19 @@ impl Choices for SessionState {
 }
 
 /// What becomes of a client that has what only its server has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Pin {
     /// It keeps that server.
+    #[default]
     Auto,
+    /// A statement that would bring it about is refused.
+    Error,
     /// It loses that with the end of its transaction.
     Off,
 }
 
 impl Choices for Pin {
-    const ALL: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("off", Self::Off)];
+    const ALL: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("error", Self::Error), ("off", Self::Off)];
 }
 
 /// How LISTEN is served where servers change between transactions.

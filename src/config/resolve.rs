@@ -341,6 +341,7 @@ fn database(
         reserve_pool_size,
         max_db_connections,
         max_db_client_connections,
+        pin,
         server_lifetime,
         query_wait_timeout,
     } = settings;
@@ -366,6 +367,7 @@ fn database(
         reserve_pool_size,
         max_db_connections: max_db_connections.flatten(),
         max_db_client_connections: max_db_client_connections.flatten(),
+        pin,
         server_lifetime,
         query_wait_timeout,
     }
@@ -382,6 +384,7 @@ fn user(settings: UserSettings) -> User {
         query_wait_timeout,
         client_idle_timeout,
         idle_transaction_timeout,
+        pin,
         pin_idle_timeout,
         transaction_timeout,
     } = settings;
@@ -395,6 +398,7 @@ fn user(settings: UserSettings) -> User {
         query_wait_timeout,
         client_idle_timeout,
         idle_transaction_timeout,
+        pin,
         pin_idle_timeout,
         transaction_timeout,
     }

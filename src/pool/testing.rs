@@ -49,6 +49,7 @@ pub(super) fn settings(pool_size: u32) -> PoolSettings {
         query_wait_notify: None,
         client_idle_timeout: None,
         idle_transaction_timeout: None,
+        pin: Pin::Auto,
         pin_idle_timeout: None,
         transaction_timeout: None,
         max_prepared_statements: 200,
@@ -75,6 +76,7 @@ pub(super) fn database(name: &str, hosts: u16) -> Database {
         reserve_pool_size: None,
         max_db_connections: None,
         max_db_client_connections: None,
+        pin: None,
         server_lifetime: None,
         query_wait_timeout: None,
     }

@@ -359,18 +359,20 @@ impl Client<'_> {
         let registered = context.registry.register(identity, pids()).ok_or_else(no_key)?;
         guard.logged_in();
         welcome::write(&told, registered.shared.pid, &registered.shared.secret, &mut bytes);
-        let mode = pool.settings().pool_mode;
+        let settings = pool.settings();
+        let mode = settings.pool_mode;
         let mut relay = Relay::new(
             Arc::clone(&context.statements),
             context.settings.intern(tracked),
             usize::try_from(config.pooler.max_packet_size.0).unwrap_or(usize::MAX),
-            mode != PoolMode::Session && pool.settings().max_prepared_statements > 0,
+            mode != PoolMode::Session && settings.max_prepared_statements > 0,
         );
         relay.single_statements = mode == PoolMode::Statement;
         if config.pooler.session_state == SessionState::Track {
             relay.tracks = mode != PoolMode::Session;
             if relay.tracks {
                 relay.listen = config.pooler.listen;
+                relay.refuses_ties = settings.pin == Pin::Error;
             }
             relay.base = self.wishes.base().cloned();
             relay.own = self.wishes.own().map(|own| Box::new(Own::new(own.clone())));
@@ -379,7 +381,7 @@ impl Client<'_> {
         let shared = Arc::clone(&registered.shared);
         events::login_succeeded(self.database, self.user, stream.is_tls(), &shared);
         let mut pump = Pump::new(stream, shared, relay, held, mode, Arc::clone(context));
-        pump.pins = config.pooler.pin == Pin::Auto;
+        pump.pins = settings.pin == Pin::Auto;
         pump.say(&bytes);
         let accepted_at = self.accepted_at.into_std();
         Ok(Accepted::Session(Box::new(Session { pump, registered, guard, present, counted, mode, accepted_at })))

@@ -4,7 +4,7 @@ use super::kinds::{Span, Timeout, Whole};
 use super::overrides;
 use super::pools::{Connections, PoolSize, SparePoolSize};
 use super::texts::{Choice, FilePath, Hosts, Name, SecretText, Text};
-use crate::config::model::{LoadBalance, PoolMode};
+use crate::config::model::{LoadBalance, Pin, PoolMode};
 
 /// The longest name of a database, in bytes, as in PostgreSQL.
 pub const MAX_DATABASE_NAME: usize = 63;
@@ -58,6 +58,8 @@ overrides! {
             /// As the global setting, for this database. 0: as the global setting.
             max_db_client_connections: Connections, overrides: max_db_client_connections;
             /// As the global setting, for this database.
+            pin: Choice<Pin>, overrides: pin;
+            /// As the global setting, for this database.
             server_lifetime: Span<0>, overrides: server_lifetime;
             /// As the global setting, for this database.
             query_wait_timeout: Timeout, overrides: query_wait_timeout;
@@ -87,6 +89,8 @@ overrides! {
             client_idle_timeout: Timeout, overrides: client_idle_timeout;
             /// As the global setting, for this user.
             idle_transaction_timeout: Timeout, overrides: idle_transaction_timeout;
+            /// As the global setting, for this user.
+            pin: Choice<Pin>, overrides: pin;
             /// As the global setting, for this user.
             pin_idle_timeout: Timeout, overrides: pin_idle_timeout;
             /// As the global setting, for this user.

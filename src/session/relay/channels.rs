@@ -43,7 +43,7 @@ pub(super) enum Hears {
 }
 
 impl Relay {
-    /// Whether statements that do this may run, as far as it concerns channels.
+    /// Whether statements that do this may run, as far as it concerns channels, and what ties a client to its server.
     pub(super) fn hears<'d>(
         &mut self,
         exchange: &mut Exchange,
@@ -51,7 +51,13 @@ impl Relay {
     ) -> Hears {
         // There it is refused.
         let failed = exchange.pipeline.status == Status::Failed && exchange.pipeline.is_empty();
-        if self.listen == Listen::Pin || failed {
+        if failed {
+            return Hears::Now;
+        }
+        if let Some(what) = deeds.clone().find_map(|deed| self.refused(deed)) {
+            return Hears::Never(no_tie(what));
+        }
+        if self.listen == Listen::Pin {
             return Hears::Now;
         }
         let hears = self.claims(deeds.clone());
@@ -63,6 +69,15 @@ impl Relay {
             }
         }
         hears
+    }
+
+    /// What this would tie the client to its server by, where that is not to be.
+    fn refused(&self, deed: &Deed) -> Option<What> {
+        match deed {
+            Deed::Holds(What::Channel, _) if self.listen != Listen::Pin => None,
+            Deed::Holds(what, _) if self.refuses_ties => Some(*what),
+            _ => None,
+        }
     }
 
     fn claims<'d>(&mut self, deeds: impl Iterator<Item = &'d Deed>) -> Hears {
@@ -210,6 +225,22 @@ impl Relay {
         send_sync(exchange, How::Reply, steps);
         Take::Drop
     }
+}
+
+fn no_tie(what: What) -> ErrorReply {
+    let what = match what {
+        What::Temporary => "temporary tables",
+        What::Cursor => "cursors WITH HOLD",
+        What::Statement => "PREPARE in SQL",
+        What::Channel => "LISTEN",
+        What::Lock => "advisory locks of the session",
+        What::Library => "LOAD",
+        What::Seed => "setseed()",
+        What::Connection => "connections of dblink",
+        What::Number => "numbers of sequences",
+    };
+    ErrorReply::error(SqlState::NOT_SUPPORTED, format!("this pooler does not support {what}"))
+        .hint("They would keep a server for this client alone, and it is configured not to: pin = \"error\".")
 }
 
 fn not_supported() -> ErrorReply {

@@ -63,6 +63,8 @@ pub struct Relay {
     pub own: Option<Box<Own>>,
     /// It has asked for `lastval()` or its like.
     pub asks_numbers: bool,
+    /// What would tie it to its server is refused.
+    pub refuses_ties: bool,
     /// How LISTEN is served, where statements are followed.
     pub listen: Listen,
     /// The channels that it has asked for.
@@ -142,6 +144,7 @@ impl Relay {
             guarded: Guarded::default(),
             alone: None,
             tracks: false,
+            refuses_ties: false,
             base: None,
             own: None,
             asks_numbers: false,

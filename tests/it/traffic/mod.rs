@@ -8,6 +8,7 @@ mod listening;
 mod mistakes;
 mod notices;
 mod numbers;
+mod pins;
 mod pipelines;
 mod results;
 mod session;

@@ -1,0 +1,73 @@
+//! What ties a client to its server where that is refused or not kept, by scope.
+
+use super::{app, rows, shown, trusting};
+use crate::support::raw::{Raw, extended, query, sync};
+use crate::support::{Database, PoolerConfig};
+
+/// What would tie a client to its server, and what the refusal calls it.
+const TIES: [(&str, &str); 7] = [
+    ("CREATE TEMP TABLE t (n int)", "temporary tables"),
+    ("SELECT 1 AS n INTO TEMP t", "temporary tables"),
+    ("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "cursors WITH HOLD"),
+    ("PREPARE p AS SELECT 1", "PREPARE in SQL"),
+    ("SELECT pg_advisory_lock(7)", "advisory locks of the session"),
+    ("LOAD 'plpgsql'", "LOAD"),
+    ("SELECT setseed(0.5)", "setseed()"),
+];
+
+fn asks(client: &mut Raw, bytes: &[u8]) -> String {
+    client.send(bytes);
+    shown(&client.until(b'Z'))
+}
+
+fn refuses(database: &Database) -> PoolerConfig {
+    trusting(database, 1).set("pin", "\"error\"")
+}
+
+#[test]
+fn a_statement_that_would_tie_its_client_is_refused_before_it_runs() {
+    let database = Database::create("pins_refused");
+    let pooler = refuses(&database).start();
+    let mut client = app(&pooler);
+    for (text, what) in TIES {
+        let refusal = format!("[0A000 this pooler does not support {what}]");
+        let answer = asks(&mut client, &query(text));
+        assert!(answer.starts_with(&refusal) && answer.len() < refusal.len() + 4, "{text}: {answer}");
+        if !text.contains(';') {
+            let answer = asks(&mut client, &[extended(text), sync()].concat());
+            assert!(answer.contains(&refusal), "{text}: {answer}");
+        }
+        asks(&mut client, &query("BEGIN"));
+        assert!(asks(&mut client, &query(text)).contains(&refusal), "{text}");
+        assert!(asks(&mut client, &query("SELECT 1")).contains("25P02"), "its transaction has failed");
+        asks(&mut client, &query("ROLLBACK"));
+    }
+    assert_eq!(asks(&mut client, &query("BEGIN; CREATE TEMP TABLE t (n int) ON COMMIT DROP; COMMIT")), "CCCZ");
+    assert_eq!(rows(&mut client, "SELECT pg_advisory_xact_lock(7)").len(), 1, "these end by themselves");
+    assert_eq!(asks(&mut client, &query("LISTEN news")), "CZ", "it ties nobody");
+    let left = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(rows(&mut app(&pooler), left).concat(), ["0"]);
+}
+
+#[test]
+fn the_user_counts_before_the_database_and_that_before_the_rest() {
+    let database = Database::create("pins_scopes");
+    let scoped = |database_pin: &str, user_pin: &str| {
+        let entry = format!("host = \"127.0.0.1\"\nport = {}\ndbname = \"{}\"\n", database.port(), database.name);
+        let config = PoolerConfig::new().section("databases.app", &format!("{entry}{database_pin}"));
+        let config = config.section("users.app", user_pin).set("auth_type", "\"trust\"");
+        config.set("default_pool_size", "1").set("pin", "\"error\"").start()
+    };
+    let table = query("CREATE TEMP TABLE t (n int)");
+    for (of_database, of_user, refused, kept) in [
+        ("", "", true, false),
+        ("pin = \"auto\"", "", false, true),
+        ("pin = \"auto\"", "pin = \"off\"", false, false),
+        ("pin = \"off\"", "pin = \"error\"", true, false),
+    ] {
+        let pooler = scoped(of_database, of_user);
+        let mut client = app(&pooler);
+        assert_eq!(asks(&mut client, &table).contains("0A000"), refused, "{of_database} {of_user}");
+        assert_eq!(!asks(&mut client, &query("SELECT FROM t")).contains("42P01"), kept, "{of_database} {of_user}");
+    }
+}
