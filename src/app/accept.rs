@@ -118,7 +118,8 @@ mod tests {
         }
         let (task, session) = (size(serve), size_of::<Session>());
         assert!(task <= 256, "its task takes {task} bytes");
-        assert!(session <= 456, "its session takes {session} bytes");
+        // The allocator's next block below this one is of 448 bytes.
+        assert!(session <= 512, "its session takes {session} bytes");
     }
 
     #[test]

@@ -138,6 +138,7 @@ pub struct Database {
     pub max_db_connections: Option<u32>,
     pub max_db_client_connections: Option<u32>,
     pub pin: Option<Pin>,
+    pub max_pinned_servers: Option<u32>,
     pub server_lifetime: Option<Duration>,
     /// Outer `None`: not set here. Inner `None`: waits for ever.
     pub query_wait_timeout: Option<Option<Duration>>,
@@ -166,6 +167,7 @@ pub struct User {
     pub client_idle_timeout: Option<Option<Duration>>,
     pub idle_transaction_timeout: Option<Option<Duration>>,
     pub pin: Option<Pin>,
+    pub max_pinned_servers: Option<u32>,
     pub pin_idle_timeout: Option<Option<Duration>>,
     pub transaction_timeout: Option<Option<Duration>>,
 }
@@ -198,6 +200,7 @@ pub struct PoolSettings {
     pub client_idle_timeout: Option<Duration>,
     pub idle_transaction_timeout: Option<Duration>,
     pub pin: Pin,
+    pub max_pinned_servers: Option<u32>,
     pub pin_idle_timeout: Option<Duration>,
     pub transaction_timeout: Option<Duration>,
     pub max_prepared_statements: u32,
@@ -259,6 +262,7 @@ impl Config {
             client_idle_timeout: user.client_idle_timeout.unwrap_or(defaults.client_idle_timeout),
             idle_transaction_timeout: user.idle_transaction_timeout.unwrap_or(defaults.idle_transaction_timeout),
             pin: user.pin.or(database.pin).unwrap_or(global.pin),
+            max_pinned_servers: user.max_pinned_servers.or(database.max_pinned_servers).or(defaults.max_pinned_servers),
             pin_idle_timeout: user.pin_idle_timeout.unwrap_or(defaults.pin_idle_timeout),
             transaction_timeout: user.transaction_timeout.unwrap_or(defaults.transaction_timeout),
             max_prepared_statements: global.max_prepared_statements,

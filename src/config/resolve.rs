@@ -342,6 +342,7 @@ fn database(
         max_db_connections,
         max_db_client_connections,
         pin,
+        max_pinned_servers,
         server_lifetime,
         query_wait_timeout,
     } = settings;
@@ -368,6 +369,7 @@ fn database(
         max_db_connections: max_db_connections.flatten(),
         max_db_client_connections: max_db_client_connections.flatten(),
         pin,
+        max_pinned_servers: max_pinned_servers.flatten(),
         server_lifetime,
         query_wait_timeout,
     }
@@ -385,6 +387,7 @@ fn user(settings: UserSettings) -> User {
         client_idle_timeout,
         idle_transaction_timeout,
         pin,
+        max_pinned_servers,
         pin_idle_timeout,
         transaction_timeout,
     } = settings;
@@ -399,6 +402,7 @@ fn user(settings: UserSettings) -> User {
         client_idle_timeout,
         idle_transaction_timeout,
         pin,
+        max_pinned_servers: max_pinned_servers.flatten(),
         pin_idle_timeout,
         transaction_timeout,
     }

@@ -17,6 +17,7 @@ mod keeper;
 pub mod lease;
 pub mod limits;
 mod permits;
+mod pinned;
 pub mod places;
 #[expect(clippy::module_inception, reason = "the pool's file is named for what it holds")]
 pub mod pool;
@@ -36,6 +37,7 @@ pub use credential::stored_credential;
 pub use error::AcquireError;
 pub use guest::{Guest, Standing};
 pub use lease::Lease;
+pub use pinned::{PinPlace, Pinned};
 pub use pool::{CancelPresence, ClientPresence, Pool};
 pub use registry::Pools;
 pub use state::Purpose;

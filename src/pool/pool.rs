@@ -20,6 +20,7 @@ use super::gate::HoldReason;
 use super::lease::Lease;
 use super::limits::PoolId;
 use super::permits::Permits;
+use super::pinned::Pinned;
 use super::places::{Busy, Slot};
 use super::settled::Settled;
 use super::state::{Action, Actions, End, PoolState, Purpose, Ticket};
@@ -79,6 +80,7 @@ pub struct Pool {
     resets_always: AtomicBool,
     /// A client has asked for the last number of a sequence.
     asks_numbers: AtomicBool,
+    pub(super) pinned: Arc<Pinned>,
 }
 
 /// No server is of this generation.
@@ -124,6 +126,7 @@ impl Pool {
             inner: Mutex::new(inner),
             resets_always: AtomicBool::new(settings.server_reset_query_always),
             asks_numbers: AtomicBool::new(false),
+            pinned: Arc::new(Pinned::new(settings.max_pinned_servers)),
             settings: ArcSwap::new(settings),
             generation: AtomicU64::new(0),
             clients: AtomicU32::new(0),
@@ -356,6 +359,7 @@ impl Pool {
         let settings = Arc::new(settings);
         self.settings.store(settings.clone());
         self.resets_always.store(settings.server_reset_query_always, Ordering::Relaxed);
+        self.pinned.allow(settings.max_pinned_servers);
         let now = now();
         self.order(now, |inner, deeds| {
             if let Some(target) = target {

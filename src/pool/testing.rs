@@ -50,6 +50,7 @@ pub(super) fn settings(pool_size: u32) -> PoolSettings {
         client_idle_timeout: None,
         idle_transaction_timeout: None,
         pin: Pin::Auto,
+        max_pinned_servers: None,
         pin_idle_timeout: None,
         transaction_timeout: None,
         max_prepared_statements: 200,
@@ -77,6 +78,7 @@ pub(super) fn database(name: &str, hosts: u16) -> Database {
         max_db_connections: None,
         max_db_client_connections: None,
         pin: None,
+        max_pinned_servers: None,
         server_lifetime: None,
         query_wait_timeout: None,
     }
@@ -206,6 +208,7 @@ fn defaults() -> Defaults {
         max_db_client_connections: None,
         max_user_connections: None,
         max_user_client_connections: None,
+        max_pinned_servers: None,
         server_lifetime: pool.server_lifetime,
         query_timeout: None,
         query_wait_timeout: pool.query_wait_timeout,

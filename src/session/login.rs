@@ -373,6 +373,7 @@ impl Client<'_> {
             if relay.tracks {
                 relay.listen = config.pooler.listen;
                 relay.refuses_ties = settings.pin == Pin::Error;
+                relay.pinned = (settings.pin == Pin::Auto).then(|| Arc::clone(pool.pinned()));
             }
             relay.base = self.wishes.base().cloned();
             relay.own = self.wishes.own().map(|own| Box::new(Own::new(own.clone())));

@@ -43,6 +43,8 @@ impl SqlState {
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     /// too_many_connections
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    /// configuration_limit_exceeded
+    pub const CONFIGURATION_LIMIT: Self = Self(*b"53400");
     /// program_limit_exceeded
     pub const LIMIT_EXCEEDED: Self = Self(*b"54000");
     /// object_not_in_prerequisite_state

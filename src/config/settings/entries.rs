@@ -59,6 +59,8 @@ overrides! {
             max_db_client_connections: Connections, overrides: max_db_client_connections;
             /// As the global setting, for this database.
             pin: Choice<Pin>, overrides: pin;
+            /// As the global setting, for this database. 0: as the global setting.
+            max_pinned_servers: Connections, overrides: max_pinned_servers;
             /// As the global setting, for this database.
             server_lifetime: Span<0>, overrides: server_lifetime;
             /// As the global setting, for this database.
@@ -91,6 +93,8 @@ overrides! {
             idle_transaction_timeout: Timeout, overrides: idle_transaction_timeout;
             /// As the global setting, for this user.
             pin: Choice<Pin>, overrides: pin;
+            /// As the global setting, for this user. 0: as the global setting.
+            max_pinned_servers: Connections, overrides: max_pinned_servers;
             /// As the global setting, for this user.
             pin_idle_timeout: Timeout, overrides: pin_idle_timeout;
             /// As the global setting, for this user.

@@ -33,6 +33,9 @@ settings! {
             max_user_connections: Connections = "0", reload: live;
             /// Clients per user. 0: no limit.
             max_user_client_connections: Connections = "0", reload: live;
+            /// Servers that clients may keep, in each pool, for what only that server has (`pin`). A statement that would
+            /// have one more kept is refused. 0: all.
+            max_pinned_servers: Connections = "0", reload: live;
             /// A server of this age is closed when it is idle. Pools spread the closing. 0: after one use.
             server_lifetime: Span<0> = "3600s", reload: live;
         }

@@ -54,8 +54,10 @@ impl Relay {
         if failed {
             return Hears::Now;
         }
-        if let Some(what) = deeds.clone().find_map(|deed| self.refused(deed)) {
-            return Hears::Never(no_tie(what));
+        if let Some(what) = deeds.clone().find_map(|deed| self.tie(deed))
+            && let Err(error) = self.may_be_tied(exchange, what)
+        {
+            return Hears::Never(error);
         }
         if self.listen == Listen::Pin {
             return Hears::Now;
@@ -71,13 +73,25 @@ impl Relay {
         hears
     }
 
-    /// What this would tie the client to its server by, where that is not to be.
-    fn refused(&self, deed: &Deed) -> Option<What> {
+    /// What this ties the client to its server by.
+    fn tie(&self, deed: &Deed) -> Option<What> {
         match deed {
             Deed::Holds(What::Channel, _) if self.listen != Listen::Pin => None,
-            Deed::Holds(what, _) if self.refuses_ties => Some(*what),
+            Deed::Holds(what, _) => Some(*what),
             _ => None,
         }
+    }
+
+    /// Whether it may be; then it counts among those that are, until it gives the server back.
+    fn may_be_tied(&self, exchange: &mut Exchange, what: What) -> Result<(), ErrorReply> {
+        if self.refuses_ties {
+            return Err(no_tie(what));
+        }
+        let place = &mut exchange.session.pin_place;
+        if let Some(pinned) = self.pinned.as_ref().filter(|_| place.is_none()) {
+            *place = Some(pinned.take().map_err(too_many_ties)?);
+        }
+        Ok(())
     }
 
     fn claims<'d>(&mut self, deeds: impl Iterator<Item = &'d Deed>) -> Hears {
@@ -241,6 +255,11 @@ fn no_tie(what: What) -> ErrorReply {
     };
     ErrorReply::error(SqlState::NOT_SUPPORTED, format!("this pooler does not support {what}"))
         .hint("They would keep a server for this client alone, and it is configured not to: pin = \"error\".")
+}
+
+fn too_many_ties(most: u32) -> ErrorReply {
+    ErrorReply::error(SqlState::CONFIGURATION_LIMIT, "too many servers of this pool are kept by clients")
+        .hint(format!("Clients keep {most} for temporary tables, locks and the like: max_pinned_servers = {most}."))
 }
 
 fn not_supported() -> ErrorReply {

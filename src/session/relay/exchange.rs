@@ -13,6 +13,7 @@ use super::settings::Changes;
 use super::skipping::Spared;
 use super::steps::Steps;
 use super::words::FirstWord;
+use crate::pool::PinPlace;
 use crate::server::statements::StatementId;
 use crate::sql::deeds::{Doubt, What};
 use crate::wire::params::ParamSet;
@@ -126,6 +127,8 @@ pub struct Course {
     pub numbers: Numbers,
     /// Why nobody knows what the server was left with.
     pub doubts: SmallVec<[Doubt; 1]>,
+    /// The client keeps the server, or is about to.
+    pub(super) pin_place: Option<PinPlace>,
     /// It may listen where its client does not need it to.
     pub(super) listens: bool,
     /// A statement that notifies was asked for.
@@ -155,8 +158,9 @@ impl Course {
     /// For the next client.
     fn reset(&mut self) {
         // Whatever is added must be named here.
-        let Self { assigning, there, restored, may_be_gone, asking, numbers, doubts, listens, notifies } = self;
-        (*assigning, *there, *numbers) = (None, None, Numbers::default());
+        let Self { assigning, there, restored, may_be_gone, asking, numbers, doubts, pin_place, listens, notifies } =
+            self;
+        (*assigning, *there, *numbers, *pin_place) = (None, None, Numbers::default(), None);
         (*listens, *notifies) = (false, Notifies::No);
         restored.clear();
         may_be_gone.clear();

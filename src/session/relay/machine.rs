@@ -18,6 +18,7 @@ use super::table::Table;
 use super::tracking::READ_MAX;
 use super::words::{Effect, Said, first_word};
 use crate::config::model::Listen;
+use crate::pool::Pinned;
 use crate::server::statements::Statements;
 use crate::sql::Dialect;
 use crate::wire::frame::{self, FrameError, HEADER, Header};
@@ -65,6 +66,8 @@ pub struct Relay {
     pub asks_numbers: bool,
     /// What would tie it to its server is refused.
     pub refuses_ties: bool,
+    /// Where those are counted that keep their server.
+    pub pinned: Option<Arc<Pinned>>,
     /// How LISTEN is served, where statements are followed.
     pub listen: Listen,
     /// The channels that it has asked for.
@@ -145,6 +148,7 @@ impl Relay {
             alone: None,
             tracks: false,
             refuses_ties: false,
+            pinned: None,
             base: None,
             own: None,
             asks_numbers: false,

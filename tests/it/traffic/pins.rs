@@ -1,8 +1,10 @@
 //! What ties a client to its server where that is refused or not kept, by scope.
 
+use std::time::Duration;
+
 use super::{app, rows, shown, trusting};
 use crate::support::raw::{Raw, extended, query, sync};
-use crate::support::{Database, PoolerConfig};
+use crate::support::{Database, PoolerConfig, wait_until};
 
 /// What would tie a client to its server, and what the refusal calls it.
 const TIES: [(&str, &str); 7] = [
@@ -70,4 +72,27 @@ fn the_user_counts_before_the_database_and_that_before_the_rest() {
         assert_eq!(asks(&mut client, &table).contains("0A000"), refused, "{of_database} {of_user}");
         assert_eq!(!asks(&mut client, &query("SELECT FROM t")).contains("42P01"), kept, "{of_database} {of_user}");
     }
+}
+
+#[test]
+fn so_many_servers_are_kept_and_no_more() {
+    let database = Database::create("pins_limited");
+    let pooler = trusting(&database, 3).set("max_pinned_servers", "1").start();
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let refusal = "[53400 too many servers of this pool are kept by clients]";
+    let (table, lock) = (query("CREATE TEMP TABLE t (n int)"), query("SELECT pg_advisory_lock(7)"));
+    assert_eq!(asks(&mut one, &table), "CZ");
+    assert!(asks(&mut two, &lock).starts_with(refusal));
+    assert!(asks(&mut two, &[extended("PREPARE p AS SELECT 1"), sync()].concat()).contains(refusal));
+    assert_eq!(rows(&mut two, "SELECT 1").concat(), ["1"], "all else runs");
+    assert!(!asks(&mut one, &lock).contains('['), "who keeps one may keep more there");
+    asks(&mut one, &query("DISCARD ALL"));
+    assert_eq!(asks(&mut two, &query("BEGIN")), "CZ");
+    assert_eq!(asks(&mut two, &table), "CZ");
+    assert!(asks(&mut one, &table).starts_with(refusal), "it counts from the statement on");
+    assert_eq!(asks(&mut two, &query("ROLLBACK")), "CZ");
+    assert_eq!(asks(&mut one, &table), "CZ", "it was undone");
+    one.cut();
+    let mut after = app(&pooler);
+    wait_until("the server to be free", Duration::from_secs(30), || asks(&mut after, &table) == "CZ");
 }
