@@ -29,6 +29,7 @@ use crate::session::catalogs::Catalogs;
 use crate::session::context::{Clients, Context, Interner, Verifiers, prepare_verifiers};
 use crate::session::notify::Hubs;
 use crate::session::registry::{Order, Registry};
+use crate::session::relay::recurring::AllRecurring;
 use crate::session::relay::table::Table;
 use crate::telemetry::events::process as events;
 use crate::telemetry::labels::StopMode;
@@ -164,6 +165,7 @@ fn build(
         census: Arc::default(),
         catalogs,
         statements: Arc::new(Table::default()),
+        recurring: AllRecurring::default(),
         tls: TlsSlot::for_clients(&config.client_tls.options())?,
         canceller: Arc::new(canceller(Arc::clone(&dialer), move || limits.load().pooler.cancel_wait_timeout)),
         ids,

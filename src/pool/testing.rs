@@ -163,6 +163,7 @@ fn pooler() -> Pooler {
         pin: Pin::Auto,
         listen: Listen::Shared,
         application_name_add_host: false,
+        cache_unnamed_statements: true,
         max_prepared_statements: pool.max_prepared_statements,
         max_packet_size: ByteSize(u64::from(u32::MAX)),
         scram_iterations: 4096,

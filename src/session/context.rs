@@ -14,6 +14,7 @@ use super::catalogs::Catalogs;
 use super::census::Census;
 use super::notify::Hubs;
 use super::registry::Registry;
+use super::relay::recurring::AllRecurring;
 use super::relay::table::Table;
 use crate::config::model::Config;
 use crate::config::users::StoredSecret;
@@ -38,6 +39,8 @@ pub struct Context {
     pub catalogs: Arc<Catalogs>,
     /// The prepared statements.
     pub statements: Arc<Table>,
+    /// The unnamed ones that recur.
+    pub recurring: AllRecurring,
     /// TLS towards clients.
     pub tls: TlsSlot<AcceptTls>,
     /// Sends cancel requests.

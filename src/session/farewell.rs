@@ -39,7 +39,7 @@ pub struct Leaving {
 
 /// Gives the server back, or closes it. `shared` is what others see of the session: requests to cancel still reach it.
 pub async fn give_back(
-    active: Active,
+    mut active: Active,
     relay: &mut Relay,
     leaving: Leaving,
     canceller: &Arc<Canceller>,
@@ -48,6 +48,8 @@ pub async fn give_back(
     let works = !active.work.exchange.pipeline.is_empty();
     let cancels = leaving.cancel && works && active.work.exchange.may_cancel;
     let half_a_message = relay.mid_frame();
+    // Nobody is there any more to whom it would be done.
+    active.work.exchange.session.rerun.is_over();
     let steps = Steps::default();
     let mut farewell = Farewell { active, relay, canceller, shared, steps, again: None, unheard: true, read: None };
     if cancels {

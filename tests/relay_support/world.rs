@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pglifeguard::server::statements::Statements;
 use pglifeguard::session::relay::prepared::server_name;
+use pglifeguard::session::relay::recurring::Recurring;
 use pglifeguard::session::relay::table::Table;
 use pglifeguard::session::relay::{Attached, Exchange, Relay, Steps, Stop};
 use pglifeguard::wire::params::ParamSet;
@@ -217,8 +218,14 @@ pub(super) type Moved = Result<bool, String>;
 /// Runs to the end, or to what may not be.
 pub(crate) fn run(scripts: &[Script], setup: Setup, seed: u64) -> Result<Done, String> {
     let table = Arc::new(Table::default());
+    let recurring = Arc::new(Recurring::new(8));
+    let relay = |script: &Script| {
+        let mut relay = Relay::new(Arc::clone(&table), params(script.settings), 1 << 20, true);
+        relay.recurring = Some(Arc::clone(&recurring));
+        relay
+    };
     let client = |script: &Script| Client {
-        relay: Relay::new(Arc::clone(&table), params(script.settings), 1 << 20, true),
+        relay: relay(script),
         script: script.clone(),
         expected: expected(script, setup),
         sent_bursts: 0,

@@ -88,6 +88,11 @@ settings! {
             /// Named prepared statements that a server may hold; the least recently used goes first. 0 passes the
             /// clients' statements through, which only works in session pooling.
             max_prepared_statements: Whole<u32, 0, 100_000> = "200", reload: live;
+            /// A statement without a name that clients send again and again (`SELECT … WHERE id = $1`, Parse to Sync at once,
+            /// outside of a transaction block) is prepared once on each server, which saves PostgreSQL half of its work. Takes
+            /// up to half of `max_prepared_statements`. As with every prepared statement, PostgreSQL may choose one plan for
+            /// all parameters (`plan_cache_mode`). A client keeps what was set when it connected.
+            cache_unnamed_statements: Flag = "true", reload: live;
             /// A client that sends a longer message is disconnected. (PgBouncer holds servers to it, too.)
             max_packet_size: Size<1024, 2_147_483_647> = "2147483647", reload: live;
             /// Whether the running query of a client that vanished is cancelled on its server. What can't be undone never

@@ -145,10 +145,7 @@ impl Relay {
                 Owed::Parse { how, .. } | Owed::Prepare { how, .. } => Some(*how),
                 _ => None,
             }),
-            backend::BIND_COMPLETE => reply(exchange, header.tag, |owed| match owed {
-                Owed::Bind(how) => Some(*how),
-                _ => None,
-            }),
+            backend::BIND_COMPLETE => exchange.is_bound(steps),
             backend::CLOSE_COMPLETE => reply(exchange, header.tag, |owed| match owed {
                 Owed::Close { how, .. } => Some(*how),
                 _ => None,
@@ -242,6 +239,9 @@ impl Relay {
         let exchange = &mut *server.exchange;
         if status == Status::Idle {
             exchange.before.clear();
+            if std::mem::take(&mut exchange.session.redefines) {
+                self.recurring.iter().for_each(|recurring| recurring.forget());
+            }
         }
         match owed {
             Some(Owed::Sync(How::Swallow)) => {
@@ -319,9 +319,11 @@ impl Relay {
             }
             (false, _) => {}
         }
-        if exchange.pipeline.inquires() {
+        let reruns = exchange.session.rerun.is_due();
+        if exchange.pipeline.inquires() || (reruns && self.runs_again(server, heard, steps)?) {
             return Ok(Take::Drop);
         }
+        let exchange = &mut *server.exchange;
         if exchange.pipeline.in_doubt() {
             exchange.pipeline.drop_doubtful_front();
             give_answers(exchange, steps);
@@ -433,7 +435,11 @@ fn more_of(header: Header) -> Result<Take, FrameError> {
     if header.total > KEPT_MAX { Err(FrameError::Body(header.tag)) } else { Ok(Take::More) }
 }
 
-fn reply(exchange: &mut Exchange, tag: u8, how: impl FnOnce(&Owed) -> Option<How>) -> Result<Take, FrameError> {
+pub(super) fn reply(
+    exchange: &mut Exchange,
+    tag: u8,
+    how: impl FnOnce(&Owed) -> Option<How>,
+) -> Result<Take, FrameError> {
     let how = exchange.pipeline.pop_if(how).ok_or(FrameError::Tag(tag))?;
     Ok(if how == How::Swallow { Take::Drop } else { Take::Pass })
 }

@@ -9,6 +9,7 @@ use super::own::Own;
 use super::pipeline::{How, Owed, Pipeline, Status};
 use super::portals::{Does, Portals};
 use super::prepared::{Unnamed, put_frame, write_close};
+use super::recurring::Rerun;
 use super::settings::Changes;
 use super::skipping::Spared;
 use super::steps::Steps;
@@ -131,6 +132,10 @@ pub struct Course {
     pub(super) pin_place: Option<PinPlace>,
     /// It may listen where its client does not need it to.
     pub(super) listens: bool,
+    /// The client has sent what may change definitions, and its transaction is not over.
+    pub(super) redefines: bool,
+    /// What was sent in place of what the client has said.
+    pub rerun: Rerun,
     /// A statement that notifies was asked for.
     pub notifies: Notifies,
 }
@@ -158,10 +163,23 @@ impl Course {
     /// For the next client.
     fn reset(&mut self) {
         // Whatever is added must be named here.
-        let Self { assigning, there, restored, may_be_gone, asking, numbers, doubts, pin_place, listens, notifies } =
-            self;
+        let Self {
+            assigning,
+            there,
+            restored,
+            may_be_gone,
+            asking,
+            numbers,
+            doubts,
+            pin_place,
+            listens,
+            redefines,
+            rerun,
+            notifies,
+        } = self;
         (*assigning, *there, *numbers, *pin_place) = (None, None, Numbers::default(), None);
-        (*listens, *notifies) = (false, Notifies::No);
+        (*listens, *redefines, *notifies) = (false, false, Notifies::No);
+        rerun.is_over();
         restored.clear();
         may_be_gone.clear();
         asking.clear();

@@ -12,6 +12,7 @@ use super::functions::Functions;
 use super::own::Own;
 use super::pipeline::{How, Owed, Status};
 use super::prepared::{Guarded, Kept, Names, put_frame};
+use super::recurring::Recurring;
 use super::skipping::Spared;
 use super::steps::Steps;
 use super::table::Table;
@@ -66,6 +67,8 @@ pub struct Relay {
     pub asks_numbers: bool,
     /// What would tie it to its server is refused.
     pub refuses_ties: bool,
+    /// The unnamed statements that recur; `None`: each goes as it comes.
+    pub recurring: Option<Arc<Recurring>>,
     /// Where those are counted that keep their server.
     pub pinned: Option<Arc<Pinned>>,
     /// How LISTEN is served, where statements are followed.
@@ -127,6 +130,8 @@ pub(super) enum Take {
     /// These many bytes at its front were replaced; the rest passes.
     Behind(usize),
     Drop,
+    /// These many bytes, of several frames, are dealt with.
+    Batch(usize),
     Stop(Stop),
 }
 
@@ -148,6 +153,7 @@ impl Relay {
             alone: None,
             tracks: false,
             refuses_ties: false,
+            recurring: None,
             pinned: None,
             base: None,
             own: None,
@@ -203,6 +209,10 @@ impl Relay {
                 Ok(Take::Forward) => (0, true),
                 Ok(Take::Behind(front)) => (front, true),
                 Ok(Take::Drop) => (0, false),
+                Ok(Take::Batch(size)) => {
+                    at += size;
+                    continue;
+                }
                 Ok(Take::Stop(stop)) => break stop,
                 Err(error) => break Stop::Violation(error),
             };
@@ -268,6 +278,11 @@ impl Relay {
         if !server.exchange.begun {
             server.exchange.vetted = self.own_names && self.may_lack(server) && self.is_vetted(server.exchange, rest);
         }
+        if header.tag == frontend::PARSE
+            && let Some(size) = self.recurs(server, rest, steps)
+        {
+            return Ok(Take::Batch(size));
+        }
         match header.tag {
             frontend::QUERY => Ok(self.query(server, header, have, steps)),
             frontend::FUNCTION_CALL => {
@@ -303,6 +318,7 @@ impl Relay {
             return Take::Stop(Stop::Input);
         }
         let said = Said::of(text, cut, self.dialect);
+        server.exchange.session.redefines |= said.redefines();
         // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
         let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
         let ends_later = in_block && said.ends_later();
@@ -378,7 +394,7 @@ fn waits(exchange: &Exchange, tag: u8) -> Option<Waits> {
     use frontend::{COPY_DATA, COPY_DONE, COPY_FAIL, FLUSH, SYNC, TERMINATE};
     match exchange.gate {
         _ if tag == TERMINATE => None,
-        _ if exchange.pipeline.inquires() => Some(Waits::Hold),
+        _ if exchange.pipeline.inquires() || exchange.session.rerun.is_due() => Some(Waits::Hold),
         Gate::Settling | Gate::SettlingFailed { .. } | Gate::Failing => Some(Waits::Hold),
         // What is left of the COPY means nothing to the server any more.
         Gate::Doubting { .. } => match tag {

@@ -19,6 +19,7 @@ pub mod portals;
 mod prefix;
 pub mod prepared;
 pub mod pump;
+pub mod recurring;
 mod reports;
 mod requests;
 pub mod settings;

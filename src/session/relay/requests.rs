@@ -44,6 +44,7 @@ impl Relay {
             return Ok(Take::Stop(Stop::Input));
         }
         let word = first_word(&have[front..]);
+        server.exchange.session.redefines |= word.redefines();
         if named {
             return self.parse_named(server, name, definition(&have[front..])?, steps);
         }
@@ -274,6 +275,7 @@ impl Relay {
             poison(server.exchange, does_not_exist(name), steps);
             return Err(Take::Drop);
         };
+        server.exchange.session.redefines |= statement.word().redefines();
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
         if !self.begin(server, server.exchange.vetted, steps) {
             return Err(HOLD);
@@ -296,6 +298,7 @@ impl Relay {
         }
         let recalled = self.unnamed.definition().filter(|_| !server.exchange.has_unnamed).map(first_word);
         let word = recalled.or(server.exchange.unnamed_word);
+        server.exchange.session.redefines |= word.is_none_or(|word| word.redefines());
         server.exchange.asks(|in_block| match name {
             b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
             _ => !self.guarded.has(name),
@@ -341,7 +344,7 @@ fn bound(does: Does, header: Header, have: &[u8]) -> Does {
 }
 
 /// Has the server prepare a statement, and drop others if it has too many.
-fn prepare(
+pub(super) fn prepare(
     server: &mut Attached<'_>,
     statement: &Statement,
     how: How,

@@ -115,6 +115,20 @@ impl FirstWord {
         self.allows_prefix() && self.as_bytes() != b"copy"
     }
 
+    /// Whether it is a statement that is planned, and does nothing else.
+    pub(super) fn is_planned(&self) -> bool {
+        matches!(self.as_bytes(), b"select" | b"insert" | b"update" | b"delete" | b"merge" | b"with" | b"values")
+    }
+
+    /// Whether it may change definitions.
+    pub(super) fn redefines(&self) -> bool {
+        self.traits == Traits::NONE
+            && !matches!(
+                self.as_bytes(),
+                b"notify" | b"listen" | b"unlisten" | b"close" | b"move" | b"vacuum" | b"analyze"
+            )
+    }
+
     /// Whether a failed transaction block accepts it: what ends the block, and nothing at all.
     pub fn leaves_failed(&self) -> bool {
         matches!(self.as_bytes(), b"commit" | b"end" | b"rollback" | b"abort" | b"")
@@ -201,6 +215,15 @@ impl Said {
     /// The first word, where there is one statement at most.
     pub fn word(&self) -> Option<FirstWord> {
         if let Self::One(word) = self { Some(*word) } else { None }
+    }
+
+    /// As [`FirstWord::redefines`].
+    pub(super) fn redefines(&self) -> bool {
+        match self {
+            Self::One(word) => word.redefines(),
+            Self::Several(words) => words.iter().any(FirstWord::redefines),
+            Self::Unclear => true,
+        }
     }
 
     /// As [`FirstWord::allows_prefix`]. A ROLLBACK further on would undo our settings for what stands behind it.

@@ -10,6 +10,7 @@ mod notices;
 mod numbers;
 mod pins;
 mod pipelines;
+mod recurring;
 mod results;
 mod session;
 mod session_edges;

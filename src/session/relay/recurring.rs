@@ -1,0 +1,344 @@
+//! An unnamed statement that comes again and again, from whichever client, is prepared once on each server, under a name of
+//! ours: PostgreSQL then neither parses nor analyses it each time, and plans it less often. Only where no client can tell:
+//!
+//! - for what is sent at once, Parse to Sync, without names, outside of a transaction block: if the server refuses it before
+//!   BindComplete, nothing has been done, and it is sent once more as the client has sent it;
+//! - for texts without constants in quotes ('today' would stay that day) that do nothing to their session;
+//! - by the client's settings: what a planner computes beforehand, it computes by these;
+//! - until somebody changes definitions: a statement goes on reading the old table where a new one hides it.
+
+use std::hash::BuildHasher;
+use std::sync::{Arc, Weak};
+
+use bytes::BufMut;
+use hashbrown::HashMap;
+use lru::LruCache;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::backend::{Heard, Take as Hears, reply};
+use super::exchange::{Block, Exchange};
+use super::machine::{Attached, Relay, Take, put_empty};
+use super::pipeline::{How, Owed};
+use super::portals::Does;
+use super::prepared::{Hasher, Statement};
+use super::requests::{definition, prepare};
+use super::steps::Steps;
+use super::words::{Effect, first_word};
+use crate::server::statements::StatementId;
+use crate::wire::error::SqlState;
+use crate::wire::frame::{self, FrameError, HEADER, Header};
+use crate::wire::tag::{backend, frontend};
+
+/// What is longer, in bytes, goes as it is: it is kept until it is bound.
+const BATCH_MAX: usize = 8 * 1024;
+/// Texts that were seen once are told apart by so many places.
+const PLACES: usize = 1024;
+/// The keys of all that is prepared may take so many bytes.
+const KEYS_MAX: usize = 1 << 20;
+
+/// Settings that no plan and no constant depends on.
+const HARMLESS: [&str; 6] = [
+    "client_min_messages",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+    "transaction_timeout",
+];
+
+/// The texts that recur among the clients of one database.
+#[derive(Debug)]
+pub struct Recurring {
+    hasher: Hasher,
+    /// A server has room for twice as many.
+    most: usize,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Of texts that were seen once, or more often; a later one takes an earlier one's place.
+    seen: Vec<u64>,
+    statements: LruCache<Box<[u8]>, Arc<Statement>, Hasher>,
+    /// Of their keys.
+    bytes: usize,
+}
+
+impl Recurring {
+    /// Where each server has room for so many statements.
+    pub fn new(room: u32) -> Self {
+        let statements = LruCache::unbounded_with_hasher(Hasher::default());
+        let known = Mutex::new(Known { seen: Vec::new(), statements, bytes: 0 });
+        Self { hasher: Hasher::default(), most: (room as usize / 2).max(1), known }
+    }
+
+    /// The statement for a text and what it depends on, from the second time on.
+    fn find(&self, key: &[u8], make: impl FnOnce() -> Arc<Statement>) -> Option<Arc<Statement>> {
+        let mut known = self.known.lock();
+        if let Some(statement) = known.statements.get(key) {
+            return Some(Arc::clone(statement));
+        }
+        let hash = self.hasher.hash_one(key);
+        if known.seen.is_empty() {
+            known.seen = vec![0; PLACES];
+        }
+        let place = usize::try_from(hash % PLACES as u64).unwrap_or_default();
+        if std::mem::replace(&mut known.seen[place], hash) != hash {
+            return None;
+        }
+        let statement = make();
+        known.bytes += key.len();
+        known.statements.put(key.into(), Arc::clone(&statement));
+        while known.statements.len() > self.most || known.bytes > KEYS_MAX {
+            let (gone, _) = known.statements.pop_lru()?;
+            known.bytes -= gone.len();
+        }
+        Some(statement)
+    }
+
+    /// Definitions may have changed: whoever comes next has it parsed by the new ones.
+    pub fn forget(&self) {
+        let mut known = self.known.lock();
+        known.statements.clear();
+        known.seen.clear();
+        known.bytes = 0;
+    }
+}
+
+/// Those of all databases.
+#[derive(Debug, Default)]
+pub struct AllRecurring(Mutex<HashMap<Arc<str>, Weak<Recurring>>>);
+
+impl AllRecurring {
+    /// Those of a database, whose servers have room for so many statements.
+    pub fn of(&self, database: &Arc<str>, room: u32) -> Arc<Recurring> {
+        let mut all = self.0.lock();
+        if let Some(known) = all.get(database).and_then(Weak::upgrade) {
+            return known;
+        }
+        all.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(Recurring::new(room));
+        all.insert(Arc::clone(database), Arc::downgrade(&new));
+        new
+    }
+}
+
+/// What was sent in place of what a client has said, until it is known that the server takes it.
+#[derive(Debug, Default)]
+pub struct Rerun {
+    said: Vec<u8>,
+    statement: Option<StatementId>,
+}
+
+impl Rerun {
+    /// Whether it is not known yet.
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        self.statement.is_some()
+    }
+
+    /// It is, or nobody wants to know.
+    pub fn is_over(&mut self) {
+        self.statement = None;
+        self.said.clear();
+    }
+}
+
+/// Parse, Bind, Execute and Sync, and perhaps a Describe of the portal: all without names, and nothing behind them.
+struct Batch<'a> {
+    text: &'a [u8],
+    definition: &'a [u8],
+    bind: &'a [u8],
+    rest: &'a [u8],
+    describes: bool,
+}
+
+impl<'a> Batch<'a> {
+    fn of(input: &'a [u8]) -> Option<Self> {
+        let mut at = 0;
+        let mut next = |tag: u8| {
+            let header = frame::header(&input[at..], BATCH_MAX).ok()??;
+            let frame = input.get(at..at + header.total).filter(|_| header.tag == tag)?;
+            at += header.total;
+            Some(frame)
+        };
+        let parse = next(frontend::PARSE)?;
+        let bind = next(frontend::BIND)?;
+        let rest = parse.len() + bind.len();
+        let describe = next(frontend::DESCRIBE);
+        let execute = next(frontend::EXECUTE)?;
+        let sync = next(frontend::SYNC)?;
+        let [0, definition_of @ ..] = parse.get(HEADER..)? else { return None };
+        let definition = definition(definition_of).ok()?;
+        let unnamed = bind.get(HEADER..)?.starts_with(&[0, 0])
+            && describe.is_none_or(|describe| describe[HEADER..] == *b"P\0")
+            && execute.get(HEADER..)?.len() == 5
+            && execute[HEADER] == 0
+            && sync.len() == HEADER;
+        let all = rest + describe.map_or(0, <[u8]>::len) + execute.len() + sync.len();
+        (unnamed && all == input.len()).then_some(Self {
+            text: frame::c_string(definition)?.0,
+            definition,
+            bind,
+            rest: &input[rest..],
+            describes: describe.is_some(),
+        })
+    }
+
+    /// Whether its text says the same whenever it is read, and to whomever has these settings.
+    fn is_constant(&self) -> bool {
+        let dollars = memchr::memchr_iter(b'$', self.text);
+        let mut quotes = dollars.filter(|at| !self.text.get(at + 1).is_some_and(u8::is_ascii_digit));
+        self.text.is_ascii() && memchr::memchr(b'\'', self.text).is_none() && quotes.next().is_none()
+    }
+}
+
+impl Relay {
+    /// Takes a whole batch at once, if it recurs; returns how many bytes.
+    pub(super) fn recurs(&mut self, server: &mut Attached<'_>, input: &[u8], steps: &mut Steps) -> Option<usize> {
+        let recurring = self.recurring.as_ref()?;
+        let exchange = &mut *server.exchange;
+        if input.len() > BATCH_MAX || exchange.block != Block::Outside || !exchange.settled() || exchange.defining {
+            return None;
+        }
+        let batch = Batch::of(input)?;
+        let word = first_word(batch.text);
+        if !word.is_planned() || !batch.is_constant() || self.is_tied() {
+            return None;
+        }
+        let recurring = Arc::clone(recurring);
+        if self.reads_statement(server.exchange, batch.definition, false).is_some()
+            || (!server.exchange.begun && self.may_lack(server))
+        {
+            return None;
+        }
+        let key = self.recurring_key(batch.definition);
+        let statement = recurring.find(&key, || self.table.unshared(batch.definition, self.dialect))?;
+        self.begin(server, true, steps);
+        server.exchange.asks(|in_block| word.allows_cancel(in_block));
+        if !server.statements.touch(statement.id) {
+            prepare(server, &statement, How::Swallow, None, steps);
+        }
+        let exchange = &mut *server.exchange;
+        steps.to_server.own(|out| {
+            let name = statement.name();
+            out.put_u8(frontend::BIND);
+            out.put_u32(u32::try_from(batch.bind.len() - 1 + name.len()).unwrap_or(u32::MAX));
+            for part in [b"\0", name, &batch.bind[HEADER + 1..], batch.rest] {
+                out.put_slice(part);
+            }
+        });
+        exchange.pipeline.push(Owed::Bind(How::Reply));
+        if batch.describes {
+            exchange.pipeline.push(Owed::Describe);
+        }
+        let does = Does::effect(Effect::Plain);
+        exchange.portals.bind(b"", does.clone());
+        exchange.portals.execute(b"");
+        exchange.pipeline.push(Owed::Execute { how: How::Reply, effect: does.effect, deeds: None });
+        exchange.pipeline.push(Owed::Sync(How::Reply));
+        exchange.flushed = false;
+        exchange.counts.client_parses += 1;
+        exchange.counts.binds += 1;
+        exchange.session.rerun.said.extend_from_slice(input);
+        exchange.session.rerun.statement = Some(statement.id);
+        // It is the client's unnamed statement from now on, which the server does not have.
+        exchange.has_unnamed = false;
+        exchange.unnamed.forget();
+        self.unnamed.set(batch.definition);
+        Some(input.len())
+    }
+
+    /// All that the plan of a statement, and what is computed beforehand, may depend on.
+    fn recurring_key(&self, definition: &[u8]) -> SmallVec<[u8; 512]> {
+        let mut key = SmallVec::from_slice(definition);
+        let own = self.own_settings().into_iter().flat_map(|own| own.iter());
+        for (name, value) in own.filter(|(name, _)| !HARMLESS.contains(name)) {
+            for part in [name.as_bytes(), value] {
+                key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+                key.extend_from_slice(part);
+            }
+        }
+        key
+    }
+
+    /// The server refuses what was sent in place of what the client has said. Where that may be for the statement's age,
+    /// it gets what the client has said; nothing was carried out. Returns whether it does.
+    pub(super) fn runs_again(
+        &mut self,
+        server: &mut Attached<'_>,
+        heard: &mut Heard,
+        steps: &mut Steps,
+    ) -> Result<bool, FrameError> {
+        let rerun = &mut server.exchange.session.rerun;
+        let Some(id) = rerun.statement.take() else { return Ok(false) };
+        let said = std::mem::take(&mut rerun.said);
+        if heard.error.take_if(|code| may_be_of_age(*code)).is_none() {
+            if matches!(server.exchange.pipeline.front(), Some(Owed::Bind(How::Reply))) {
+                put_empty(backend::PARSE_COMPLETE, steps);
+            }
+            return Ok(false);
+        }
+        for owed in server.exchange.pipeline.skip_to_sync().into_iter().rev() {
+            self.take_back(server, owed);
+        }
+        server.statements.insert_doubtful(id);
+        let exchange = &mut *server.exchange;
+        exchange.pipeline.pop();
+        exchange.pipeline.push(Owed::Sync(How::Swallow));
+        exchange.portals.clear();
+        let mut at = 0;
+        while let Some(header) = frame::header(&said[at..], BATCH_MAX)? {
+            let frame = &said[at..at + header.total];
+            if !matches!(self.as_said(server, header, frame, steps)?, Take::Forward) {
+                return Err(FrameError::Tag(header.tag));
+            }
+            at += header.total;
+        }
+        steps.to_server.own_bytes(&said);
+        Ok(true)
+    }
+
+    fn as_said(
+        &mut self,
+        server: &mut Attached<'_>,
+        header: Header,
+        frame: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Take, FrameError> {
+        match header.tag {
+            frontend::PARSE => self.parse(server, header, frame, steps),
+            frontend::BIND => self.bind(server, header, frame, steps),
+            frontend::DESCRIBE => self.describe(server, header, frame, steps),
+            frontend::EXECUTE => self.execute(server, header, frame, steps),
+            _ => {
+                server.exchange.pipeline.push(Owed::Sync(How::Reply));
+                Ok(Take::Forward)
+            }
+        }
+    }
+}
+
+impl Exchange {
+    /// BindComplete. If what was bound was sent in place of what the client has said, it reads ParseComplete first.
+    #[inline]
+    pub(super) fn is_bound(&mut self, steps: &mut Steps) -> Result<Hears, FrameError> {
+        if self.session.rerun.is_due() {
+            self.session.rerun.is_over();
+            put_empty(backend::PARSE_COMPLETE, steps);
+        }
+        reply(self, backend::BIND_COMPLETE, |owed| match owed {
+            Owed::Bind(how) => Some(*how),
+            _ => None,
+        })
+    }
+}
+
+/// Whether a statement may be refused so because definitions have changed since it was prepared.
+fn may_be_of_age(code: SqlState) -> bool {
+    matches!(&code.0[..2], b"08" | b"0A" | b"22" | b"26" | b"3F" | b"42" | b"XX")
+}
+
+#[cfg(test)]
+mod tests;
