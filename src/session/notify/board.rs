@@ -4,7 +4,7 @@
 //! A client's LISTEN is in effect when a batch with that channel is answered, though others may have listened before:
 //! whatever was committed before is answered before the batch, and is not for this client.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,8 +30,10 @@ pub struct Board {
     under_way: Vec<(Channel, bool)>,
     /// So many go into the next batch: after one that failed each goes alone, to find which it was.
     most: usize,
-    /// LISTENs that wait, the oldest first; some of them may be over.
-    waiting: VecDeque<(Instant, ClientId, Channel)>,
+    /// The claims that are not in effect yet, by their numbers.
+    waiting: BTreeMap<u64, (Instant, ClientId, Channel)>,
+    /// How many claims there have been.
+    claims: u64,
     /// They listened when the connection was lost, and have not been told.
     missing: HashSet<ClientId, foldhash::fast::RandomState>,
 }
@@ -46,10 +48,22 @@ struct Heard {
 /// How far a client's LISTEN is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claim {
-    Wanted,
+    Wanted(u64),
     /// It is in the batch under way.
-    Sent,
+    Sent(u64),
     InEffect,
+}
+
+impl Claim {
+    fn unsend(&mut self) {
+        if let Self::Sent(number) = *self {
+            *self = Self::Wanted(number);
+        }
+    }
+
+    fn is_sent(self) -> bool {
+        matches!(self, Self::Sent(_))
+    }
 }
 
 /// What a batch that the server refuses means.
@@ -71,7 +85,8 @@ impl Default for Board {
             queue: VecDeque::new(),
             under_way: Vec::new(),
             most: BATCH,
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            claims: 0,
             missing: HashSet::default(),
         }
     }
@@ -85,9 +100,10 @@ impl Board {
         if let Some((_, claim)) = heard.listeners.iter().find(|(known, _)| *known == client) {
             return *claim == Claim::InEffect;
         }
-        heard.listeners.push((client, Claim::Wanted));
+        self.claims += 1;
+        heard.listeners.push((client, Claim::Wanted(self.claims)));
         self.clients.entry(client).or_default().push(Arc::clone(&channel));
-        self.waiting.push_back((now, client, Arc::clone(&channel)));
+        self.waiting.insert(self.claims, (now, client, Arc::clone(&channel)));
         self.queue.push_back(channel);
         false
     }
@@ -114,7 +130,11 @@ impl Board {
 
     fn drops(&mut self, client: ClientId, channel: &[u8]) {
         let Some((channel, heard)) = self.channels.get_key_value_mut(channel) else { return };
-        heard.listeners.retain(|(known, _)| *known != client);
+        for (_, claim) in heard.listeners.extract_if(.., |(known, _)| *known == client) {
+            if let Claim::Wanted(number) | Claim::Sent(number) = claim {
+                self.waiting.remove(&number);
+            }
+        }
         if heard.listeners.is_empty() {
             self.queue.push_back(Arc::clone(channel));
         }
@@ -161,13 +181,15 @@ impl Board {
                 self.channels.remove(&channel);
                 continue;
             }
-            let wanted = heard.listeners.iter().any(|(_, claim)| *claim == Claim::Wanted);
+            let mut wanted = false;
+            for (_, claim) in &mut heard.listeners {
+                if let Claim::Wanted(number) = *claim {
+                    (*claim, wanted) = (Claim::Sent(number), true);
+                }
+            }
             let listens = !heard.listeners.is_empty();
             if listens && heard.there && !wanted {
                 continue;
-            }
-            for (_, claim) in heard.listeners.iter_mut().filter(|(_, claim)| *claim == Claim::Wanted) {
-                *claim = Claim::Sent;
             }
             write(&mut text, if listens { b"LISTEN " } else { b"UNLISTEN " }, &channel);
             self.under_way.push((channel, listens));
@@ -184,8 +206,10 @@ impl Board {
         for (channel, listens) in std::mem::take(&mut self.under_way) {
             let Some(heard) = self.channels.get_mut(&channel) else { continue };
             heard.there = listens;
-            for (client, claim) in heard.listeners.iter_mut().filter(|(_, claim)| *claim == Claim::Sent) {
+            for (client, claim) in &mut heard.listeners {
+                let Claim::Sent(number) = *claim else { continue };
                 *claim = Claim::InEffect;
+                self.waiting.remove(&number);
                 in_effect.push((*client, Arc::clone(&channel)));
             }
             match (listens, heard.listeners.is_empty()) {
@@ -214,7 +238,7 @@ impl Board {
         if heard.listeners.iter().any(|(_, claim)| *claim == Claim::InEffect) {
             return Failure::Useless;
         }
-        let sent = heard.listeners.iter().filter(|(_, claim)| *claim == Claim::Sent);
+        let sent = heard.listeners.iter().filter(|(_, claim)| claim.is_sent());
         let refused: Vec<_> = sent.map(|(client, _)| (*client, Arc::clone(&channel))).collect();
         refused.iter().for_each(|(client, channel)| self.leaves(*client, channel));
         // Who has come meanwhile has its own turn.
@@ -224,9 +248,7 @@ impl Board {
 
     fn unsend(&mut self, channel: &[u8]) {
         if let Some(heard) = self.channels.get_mut(channel) {
-            for (_, claim) in heard.listeners.iter_mut().filter(|(_, claim)| *claim == Claim::Sent) {
-                *claim = Claim::Wanted;
-            }
+            heard.listeners.iter_mut().for_each(|(_, claim)| claim.unsend());
         }
     }
 
@@ -240,9 +262,9 @@ impl Board {
             heard.there = false;
             self.queue.push_back(Arc::clone(channel));
             for (client, claim) in &mut heard.listeners {
-                match claim {
-                    Claim::InEffect => _ = self.missing.insert(*client),
-                    claim => *claim = Claim::Wanted,
+                claim.unsend();
+                if *claim == Claim::InEffect {
+                    self.missing.insert(*client);
                 }
             }
         }
@@ -256,23 +278,15 @@ impl Board {
     }
 
     /// Since when the oldest LISTEN waits.
-    pub fn waits_since(&mut self) -> Option<Instant> {
-        while let Some((_, client, channel)) = self.waiting.front() {
-            let heard = self.channels.get(channel).map_or(&[][..], |heard| &heard.listeners);
-            let claim = heard.iter().find(|(known, _)| known == client).map(|(_, claim)| *claim);
-            if matches!(claim, Some(Claim::Wanted | Claim::Sent)) {
-                break;
-            }
-            self.waiting.pop_front();
-        }
-        self.waiting.front().map(|(since, ..)| *since)
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|(_, (since, ..))| *since)
     }
 
     /// Gives up the LISTENs that have waited since then or longer.
     pub fn give_up(&mut self, since: Instant) -> Vec<(ClientId, Channel)> {
         let mut given_up = Vec::new();
         while self.waits_since().is_some_and(|waits| waits <= since)
-            && let Some((_, client, channel)) = self.waiting.pop_front()
+            && let Some((_, (_, client, channel))) = self.waiting.pop_first()
         {
             self.leaves(client, &channel);
             given_up.push((client, channel));

@@ -166,3 +166,19 @@ fn one_that_waits_too_long_is_given_up() {
     assert_eq!(board.waits_since(), None);
     assert_eq!(board.give_up(now + 9 * second), []);
 }
+
+#[test]
+fn nothing_is_kept_of_who_has_given_up_waiting() {
+    let (mut board, now) = (Board::default(), Instant::now());
+    board.listens(ClientId(1), b"a", now);
+    for client in 2..100 {
+        board.listens(ClientId(client), b"b", now);
+        board.listens(ClientId(client), b"c", now);
+        board.leaves(ClientId(client), b"b");
+        board.goes(ClientId(client));
+    }
+    assert_eq!(board.waiting.len(), 1, "the first still waits");
+    board.batch();
+    board.answered();
+    assert_eq!(board.waiting.len(), 0);
+}
