@@ -25,6 +25,8 @@ use crate::wire::frame::{self, HEADER};
 
 /// The first pause after a connection that failed; doubles up to `server_login_retry`.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Who would notify waits at most so long until what another has notified has come.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One notification connection, and who listens there.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Hub {
     state: Mutex<State>,
     /// There is something to do.
     wake: Notify,
+    /// Somebody waits to notify.
+    held: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -44,13 +48,17 @@ struct State {
     speakers: Speakers,
     /// Who would notify when what others have notified has come.
     waiting: Vec<Arc<Shared>>,
-    /// There is a connection.
+    /// Since when the first of them waits.
+    waits_since: Option<Instant>,
+    /// One of them has waited for too long, and nothing has been answered since: nobody waits.
+    silent: bool,
+    /// There is a connection that may listen.
     connected: bool,
 }
 
 impl Hub {
     pub(super) fn new(pool: Arc<Pool>, encoding: &[u8]) -> Self {
-        Self { pool, encoding: encoding.into(), state: Mutex::default(), wake: Notify::new() }
+        Self { pool, encoding: encoding.into(), state: Mutex::default(), wake: Notify::new(), held: Notify::new() }
     }
 
     /// Whether it is for clients of this pool that use this encoding.
@@ -99,9 +107,16 @@ impl Hub {
 
     pub(super) fn speaks(&self, server: u32, client: &Arc<Shared>, listens: bool) -> Begins {
         let mut state = self.state.lock();
-        let begins = state.speakers.begins(server, client.pid, listens);
+        let patient = !state.silent;
+        let begins = state.speakers.begins(server, client.pid, listens, patient);
         if begins == Begins::Later {
-            state.waiting.push(Arc::clone(client));
+            if !state.waiting.iter().any(|known| Arc::ptr_eq(known, client)) {
+                state.waiting.push(Arc::clone(client));
+            }
+            if state.waits_since.is_none() {
+                state.waits_since = Some(Instant::now());
+                self.held.notify_one();
+            }
         }
         begins
     }
@@ -110,14 +125,29 @@ impl Hub {
         let mut state = self.state.lock();
         state.speakers.ends(server, client);
         if !state.connected {
-            // It will never come.
-            let ended = state.speakers.asks();
-            state.pass(ended);
+            state.pass_all();
         }
         let waits = state.speakers.wait();
         drop(state);
         if waits {
             self.wake.notify_one();
+        }
+    }
+
+    /// Lets those go on who have waited too long to notify, whatever the connection does.
+    async fn lets_go(&self) {
+        loop {
+            let since = self.state.lock().waits_since;
+            let Some(since) = since else {
+                self.held.notified().await;
+                continue;
+            };
+            sleep_until((since + PATIENCE).into()).await;
+            let mut state = self.state.lock();
+            if state.waits_since == Some(since) {
+                state.silent = true;
+                state.go_on();
+            }
         }
     }
 
@@ -215,6 +245,18 @@ impl State {
     /// What was committed before these turns had ended has come, or never will.
     fn pass(&mut self, ended: u64) {
         self.speakers.pass(ended);
+        self.silent = false;
+        self.go_on();
+    }
+
+    /// Nothing of before will come any more.
+    fn pass_all(&mut self) {
+        self.pass(self.speakers.asks());
+    }
+
+    /// Those who would notify ask again whether they may.
+    fn go_on(&mut self) {
+        self.waits_since = None;
         self.waiting.drain(..).for_each(|session| session.order(Order::NOTIFIED));
     }
 
@@ -250,11 +292,18 @@ impl From<io::Error> for Lost {
 
 /// Keeps a connection for as long as somebody has a place at it.
 pub(super) async fn keep(hub: Arc<Hub>, hubs: Arc<Hubs>) {
+    tokio::select! {
+        () = keep_connected(&hub, &hubs) => {}
+        () = hub.lets_go() => {}
+    }
+}
+
+async fn keep_connected(hub: &Arc<Hub>, hubs: &Hubs) {
     let mut changes = hub.pool.changes();
     let mut pause = FIRST_PAUSE;
     let mut retry_at: Option<Instant> = None;
     let mut why: Option<String> = None;
-    while !hubs.retires(&hub) {
+    while !hubs.retires(hub) {
         let expires = hub.give_up(Instant::now(), why.as_deref());
         let standing = hub.pool.standing();
         let pauses = retry_at.is_some_and(|at| at > Instant::now());
@@ -265,28 +314,28 @@ pub(super) async fn keep(hub: Arc<Hub>, hubs: Arc<Hubs>) {
                 }
                 why = Some("Its pool has no connections.".into());
                 retry_at = None;
-                rest(&hub, &mut changes, expires).await;
+                rest(hub, &mut changes, expires).await;
                 continue;
             }
             Standing::Open { .. } if pauses || hub.is_idle() => {
-                rest(&hub, &mut changes, [expires, retry_at.filter(|_| pauses)].into_iter().flatten().min()).await;
+                rest(hub, &mut changes, [expires, retry_at.filter(|_| pauses)].into_iter().flatten().min()).await;
                 continue;
             }
             Standing::Open { .. } => {}
         }
-        let lost = match dial(&hub, &hubs, &mut changes, why.as_deref()).await {
+        let lost = match dial(hub, hubs, &mut changes, why.as_deref()).await {
             None => continue,
             Some(Err(error)) => {
                 let failed = Instant::now();
-                why = Some(refusal(&hub, error, failed));
-                (pause, retry_at) = next_pause(&hub, pause, failed);
+                why = Some(refusal(hub, error, failed));
+                (pause, retry_at) = next_pause(hub, pause, failed);
                 continue;
             }
-            Some(Ok(guest)) => serve(&hub, guest, &mut changes, &mut pause).await,
+            Some(Ok(guest)) => serve(hub, guest, &mut changes, &mut pause).await,
         };
         if let Lost::Broken(cause) = lost {
             why = Some(cause);
-            (pause, retry_at) = next_pause(&hub, pause, Instant::now());
+            (pause, retry_at) = next_pause(hub, pause, Instant::now());
         }
     }
 }
@@ -351,12 +400,12 @@ async fn dial(
 async fn serve(hub: &Hub, mut guest: Guest, changes: &mut watch::Receiver<()>, pause: &mut Duration) -> Lost {
     let key = hub.pool.key();
     events::notifications_begin(key);
-    hub.state.lock().connected = true;
     let generation = guest.generation();
     let lost = match guest.server() {
         Some(server) => {
             let served = async {
                 prepare(server, &hub.encoding).await?;
+                hub.state.lock().connected = true;
                 Line::new(hub, server).run(generation, changes, pause).await
             };
             served.await.err().unwrap_or(Lost::Closed(CloseReason::IdleTimeout))
@@ -371,8 +420,7 @@ async fn serve(hub: &Hub, mut guest: Guest, changes: &mut watch::Receiver<()>, p
         let mut state = hub.state.lock();
         state.board.lost();
         state.connected = false;
-        let ended = state.speakers.asks();
-        state.pass(ended);
+        state.pass_all();
         state.board.clients()
     };
     events::notifications_end(key, cause, listening);

@@ -3,7 +3,7 @@
 //!
 //! Noted are clients that listen while a statement of theirs notifies, from before that is sent until what was committed
 //! then has surely come. So long another client waits that would notify on the same server: what one takes for its own
-//! it may ignore.
+//! it may ignore. If that takes too long it waits no more, and until all of theirs has come nobody's is known as its own.
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -23,7 +23,7 @@ pub struct Speakers {
 pub enum Begins {
     /// It may; it hears nothing of it.
     Unheard,
-    /// It may, and gets it back as its own.
+    /// It may. If it listens it gets it back as its own, unless that is in doubt.
     Noted,
     /// Not before what another has notified there has come.
     Later,
@@ -37,14 +37,14 @@ struct Turn {
 }
 
 impl Speakers {
-    /// A client would notify on a server; both are known by their process ids.
-    pub fn begins(&mut self, server: u32, client: u32, listens: bool) -> Begins {
+    /// A client would notify on a server; both are known by their process ids. It waits for others if it is `patient`.
+    pub fn begins(&mut self, server: u32, client: u32, listens: bool, patient: bool) -> Begins {
         let turns = self.servers.get(&server).map_or(&[][..], |turns| turns);
-        if turns.iter().any(|turn| turn.client != client && turn.ended.is_some()) {
-            return Begins::Later;
-        }
-        if !listens {
-            return Begins::Unheard;
+        let in_doubt = turns.iter().any(|turn| turn.client != client && turn.ended.is_some());
+        match (in_doubt, listens) {
+            (true, _) if patient => return Begins::Later,
+            (false, false) => return Begins::Unheard,
+            _ => {}
         }
         if !turns.iter().any(|turn| turn.client == client && turn.ended.is_none()) {
             self.servers.entry(server).or_default().push(Turn { client, ended: None });
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn a_notification_is_its_clients_own_until_what_it_committed_has_come() {
         let mut speakers = Speakers::default();
-        assert_eq!(speakers.begins(7, 1, false), Begins::Unheard, "who does not listen hears nothing");
-        assert_eq!(speakers.begins(7, 1, true), Begins::Noted);
+        assert_eq!(speakers.begins(7, 1, false, true), Begins::Unheard, "who does not listen hears nothing");
+        assert_eq!(speakers.begins(7, 1, true, true), Begins::Noted);
         assert_eq!((speakers.of(7), speakers.of(8)), (Some(1), None));
         let asked = speakers.asks();
         speakers.ends(7, 1);
@@ -121,19 +121,39 @@ mod tests {
     fn another_waits_until_that_has_come() {
         for listens in [false, true] {
             let mut speakers = Speakers::default();
-            speakers.begins(7, 1, true);
+            speakers.begins(7, 1, true, true);
             speakers.ends(7, 1);
-            assert_eq!(speakers.begins(7, 1, true), Begins::Noted, "not for itself");
+            assert_eq!(speakers.begins(7, 1, true, true), Begins::Noted, "not for itself");
             speakers.ends(7, 1);
             assert_eq!(
-                [speakers.begins(7, 2, listens), speakers.begins(8, 2, false)],
+                [speakers.begins(7, 2, listens, true), speakers.begins(8, 2, false, true)],
                 [Begins::Later, Begins::Unheard]
             );
             assert_eq!(speakers.of(7), Some(1));
             speakers.pass(speakers.asks());
-            assert_eq!(speakers.begins(7, 2, listens), if listens { Begins::Noted } else { Begins::Unheard });
+            assert_eq!(speakers.begins(7, 2, listens, true), if listens { Begins::Noted } else { Begins::Unheard });
             speakers.goes(2);
             assert_eq!((speakers.of(7), speakers.wait()), (None, false));
+        }
+    }
+
+    #[test]
+    fn who_waits_no_more_takes_nothing_away_and_has_nothing_of_its_own_until_all_has_come() {
+        for listens in [false, true] {
+            let mut speakers = Speakers::default();
+            speakers.begins(7, 1, true, true);
+            speakers.ends(7, 1);
+            let asked = speakers.asks();
+            assert_eq!(speakers.begins(7, 2, listens, true), Begins::Later);
+            assert_eq!(speakers.begins(7, 2, listens, false), Begins::Noted);
+            assert_eq!(speakers.of(7), None, "either may have said it");
+            speakers.ends(7, 2);
+            assert_eq!(speakers.begins(7, 1, true, false), Begins::Noted);
+            assert_eq!(speakers.of(7), None);
+            speakers.pass(asked);
+            assert_eq!(speakers.of(7), None, "the second's may be still to come");
+            speakers.pass(speakers.asks());
+            assert_eq!(speakers.of(7), Some(1));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Notifies};
 use super::machine::Attached;
 use super::steps::Out;
 use crate::net::Stream;
@@ -55,8 +55,6 @@ pub struct Work {
     pub cancels: OnTheirWay,
     /// The server has said good-bye by a FATAL error, which the client has read.
     pub told: bool,
-    /// Nothing is written to it now.
-    pub holds: bool,
     /// Its socket takes no more. What it has said before is read still; then it is lost.
     pub unwritable: bool,
 }
@@ -76,7 +74,6 @@ impl Work {
         self.changing = None;
         self.cancels = OnTheirWay::default();
         self.told = false;
-        self.holds = false;
         self.unwritable = false;
     }
 }
@@ -126,9 +123,7 @@ impl Active {
     /// Writes what the relay wants written. That the server has hung up shows when reading.
     #[inline]
     pub fn write(&mut self, cx: &mut Context<'_>, out: &Out, input: &[u8]) {
-        if self.work.holds {
-            out.slices(input).for_each(|slice| self.work.to_server.extend_from_slice(slice));
-        } else if !self.work.unwritable {
+        if !self.work.unwritable {
             let written = write_out(&mut self.lease.stream, cx, out, input, &mut self.work.to_server);
             self.work.unwritable |= written.is_err();
         }
@@ -136,16 +131,22 @@ impl Active {
 
     /// Writes what waits, as far as it goes.
     pub fn drain(&mut self, cx: &mut Context<'_>) {
-        if self.work.holds {
-            return;
-        }
         let drained = drain(&mut self.lease.stream, cx, &mut self.work.to_server);
         self.work.unwritable |= drained.is_err();
     }
 
+    /// Whether the client waits to notify on this server.
+    pub fn waits_to_notify(&self) -> bool {
+        self.work.exchange.session.notifies == Notifies::Asked
+    }
+
     /// Whether the server may go to someone else.
     pub fn settled(&self) -> bool {
-        self.work.exchange.settled() && !self.work.unwritable && self.work.held.is_empty() && !self.wants_write()
+        self.work.exchange.settled()
+            && !self.waits_to_notify()
+            && !self.work.unwritable
+            && self.work.held.is_empty()
+            && !self.wants_write()
     }
 }
 

@@ -1,6 +1,7 @@
 //! LISTEN where one connection listens for all clients: a statement that listens waits until that connection does, and
 //! then runs on the server as it is; so it is in effect before the client can know, and PostgreSQL says what becomes of
 //! it. What it leaves on the server is undone there. Alone in a Query, outside of a transaction, it needs no server.
+//! A statement that notifies waits until somebody has taken note of whose its notifications are.
 
 use hashbrown::HashSet;
 
@@ -37,7 +38,7 @@ enum Claim {
 /// When a statement may run.
 pub(super) enum Hears {
     Now,
-    /// When all that it listens to is in effect.
+    /// When all that it listens to is in effect, or it is known that it notifies.
     Later,
     Never(ErrorReply),
 }
@@ -66,8 +67,8 @@ impl Relay {
         if matches!(hears, Hears::Now) && self.listen == Listen::Shared {
             let session = &mut exchange.session;
             session.listens |= deeds.clone().any(|deed| matches!(deed, Deed::Holds(What::Channel, _)));
-            if session.notifies == Notifies::No && deeds.clone().any(|deed| *deed == Deed::Notifies) {
-                session.notifies = Notifies::Asked;
+            if deeds.clone().any(|deed| *deed == Deed::Notifies) {
+                return notifies(&mut session.notifies);
             }
         }
         hears
@@ -140,11 +141,16 @@ impl Relay {
         }
     }
 
-    /// The statement that waits for channels fails of this.
-    pub fn refuse_channels(&mut self, error: &ErrorReply) {
+    /// The message that waits for channels, or to notify, fails as one that is cancelled.
+    pub fn cancel_channels(&mut self, exchange: Option<&mut Exchange>) {
+        if let Some(Exchange { session, .. }) = exchange
+            && session.notifies == Notifies::Asked
+        {
+            session.notifies = Notifies::Cancelled;
+        }
         for (_, claim) in self.claims.iter_mut().flat_map(|claims| &mut claims.0) {
             if matches!(claim, Claim::Wanted | Claim::Asked) {
-                *claim = Claim::Refused(Box::new(error.clone()));
+                *claim = Claim::Refused(Box::new(cancelled()));
             }
         }
     }
@@ -239,6 +245,25 @@ impl Relay {
         send_sync(exchange, How::Reply, steps);
         Take::Drop
     }
+}
+
+/// Before a client first notifies on a server somebody is to take note of that.
+fn notifies(notifies: &mut Notifies) -> Hears {
+    match notifies {
+        Notifies::Noted | Notifies::Unheard => Hears::Now,
+        Notifies::No | Notifies::Asked => {
+            *notifies = Notifies::Asked;
+            Hears::Later
+        }
+        Notifies::Cancelled => {
+            *notifies = Notifies::No;
+            Hears::Never(cancelled())
+        }
+    }
+}
+
+fn cancelled() -> ErrorReply {
+    ErrorReply::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
 
 fn no_tie(what: What) -> ErrorReply {

@@ -136,7 +136,7 @@ pub struct Course {
     pub(super) redefines: bool,
     /// What was sent in place of what the client has said.
     pub rerun: Rerun,
-    /// A statement that notifies was asked for.
+    /// Whether it has notified there, and who knows.
     pub notifies: Notifies,
 }
 
@@ -146,8 +146,10 @@ pub enum Notifies {
     /// It does not.
     #[default]
     No,
-    /// It is about to.
+    /// Its next message does, and waits until somebody has taken note of that.
     Asked,
+    /// It has asked for that message not to be carried out.
+    Cancelled,
     /// Somebody takes note of that.
     Noted,
     /// Nobody does.

@@ -12,7 +12,6 @@ use bytes::{Buf, BytesMut};
 
 use super::active::{Active, Work, drain, write_out};
 use super::backend::Heard;
-use super::exchange::Notifies;
 use super::machine::{Relay, Stop};
 use super::pipeline::Status;
 use super::steps::Steps;
@@ -107,7 +106,7 @@ pub struct Pump {
     stalled: bool,
     /// It waits until the client has read more of its answers.
     unread: bool,
-    /// It waits for channels.
+    /// It waits for channels, or to notify.
     unheard: bool,
     /// The client's socket took a write no more.
     gone: bool,
@@ -439,12 +438,6 @@ impl Pump {
             let server = self.active.as_mut().map(Active::attached);
             let fed = self.relay.from_client(server, rest, &mut scratch.steps);
             self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, rest, &mut self.to_client).is_err();
-            // Before it can be heard.
-            let notifies =
-                |active: &Active| active.work.exchange.session.notifies == Notifies::Asked && !active.work.holds;
-            if self.active.as_ref().is_some_and(notifies) {
-                self.note_speaker();
-            }
             if let Some(active) = &mut self.active {
                 if active.work.exchange.defining && active.work.exchange.may_commit_now() {
                     redefines(&self.relay, &mut active.work);
@@ -472,9 +465,9 @@ impl Pump {
                     self.stalled = true;
                     break;
                 }
+                Stop::Channels if self.may_notify() => {}
                 Stop::Channels => {
-                    (self.stalled, self.unheard) = (true, true);
-                    self.ask_for_channels();
+                    self.wait_for_channels();
                     break;
                 }
                 Stop::Input => break,

@@ -10,7 +10,7 @@ use crate::support::raw::{Message, Raw, bind, execute, extended, parse, query, s
 use crate::support::{Database, wait_until};
 
 /// What a notification says: who, channel, payload.
-fn read(message: &Message) -> Option<(u32, String, String)> {
+pub(super) fn read(message: &Message) -> Option<(u32, String, String)> {
     let (pid, rest) = message.body.split_at_checked(4).filter(|_| message.tag == b'A')?;
     let mut texts = rest.split(|&byte| byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
     Some((u32::from_be_bytes(pid.try_into().expect("four")), texts.next()?, texts.next()?))
@@ -18,14 +18,14 @@ fn read(message: &Message) -> Option<(u32, String, String)> {
 
 /// The next notification, as `channel payload`; nothing else may come before it.
 #[track_caller]
-fn hears(client: &mut Raw) -> String {
+pub(super) fn hears(client: &mut Raw) -> String {
     let message = client.message().expect("a notification");
     let (_, channel, payload) = read(&message).unwrap_or_else(|| panic!("{message:?} is no notification"));
     format!("{channel} {payload}")
 }
 
 /// What a request is answered, notifications left out.
-fn asks(client: &mut Raw, bytes: &[u8]) -> String {
+pub(super) fn asks(client: &mut Raw, bytes: &[u8]) -> String {
     client.send(bytes);
     let answer = client.until(b'Z');
     shown(&answer.into_iter().filter(|message| message.tag != b'A').collect::<Vec<_>>())
@@ -33,7 +33,7 @@ fn asks(client: &mut Raw, bytes: &[u8]) -> String {
 
 /// Whether a client hears nothing of what is notified now on these channels. Another, which does, says when that has come.
 #[track_caller]
-fn hears_nothing(client: &mut Raw, witness: &mut Raw, notifier: &mut Raw, channels: &[&str]) {
+pub(super) fn hears_nothing(client: &mut Raw, witness: &mut Raw, notifier: &mut Raw, channels: &[&str]) {
     for channel in channels {
         notifier.query(&format!("NOTIFY \"{channel}\", 'unheard'"));
     }
@@ -44,7 +44,7 @@ fn hears_nothing(client: &mut Raw, witness: &mut Raw, notifier: &mut Raw, channe
 }
 
 /// The process id that a client was told at its login, and the client.
-fn with_pid(pooler: &Pooler) -> (Raw, u32) {
+pub(super) fn with_pid(pooler: &Pooler) -> (Raw, u32) {
     let (client, key) = Raw::with_key(pooler.port(), crate::support::raw::V3_0);
     (client, u32::from_be_bytes(key[..4].try_into().expect("four")))
 }

@@ -5,6 +5,7 @@ mod copies;
 mod floods;
 mod large_objects;
 mod listening;
+mod listening_edges;
 mod mistakes;
 mod notices;
 mod numbers;

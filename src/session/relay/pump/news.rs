@@ -10,14 +10,13 @@ use crate::session::deadlines::Phase;
 use crate::session::notify::Begins;
 use crate::session::relay::exchange::Notifies;
 use crate::telemetry::events::session as events;
-use crate::wire::error::{ErrorReply, SqlState};
 
 /// So many bytes are written at a time; what is behind them waits until the client has read these.
 const AT_ONCE: usize = 64 * 1024;
 
 impl Pump {
     /// Has the channels listened to that the client's next message needs.
-    pub(super) fn ask_for_channels(&mut self) {
+    fn ask_for_channels(&mut self) {
         let encoding = self.relay.params.get("client_encoding").unwrap_or(b"UTF8");
         let seat = self.seat.get_or_insert_with(|| Box::new(self.context.hubs.join(&self.shared, encoding)));
         let mut answered = false;
@@ -31,6 +30,14 @@ impl Pump {
             // The message is to be looked at again.
             seat.mailbox.wake();
         }
+    }
+
+    /// The client's next message waits, until what it listens to is in effect or it may notify.
+    pub(super) fn wait_for_channels(&mut self) {
+        (self.stalled, self.unheard) = (true, true);
+        if self.relay.waits_for_channels() {
+            self.ask_for_channels();
+        }
         let micros = self.shared.micros(Instant::now());
         if self.active.is_none() {
             self.shared.request_begins(micros, true);
@@ -40,23 +47,19 @@ impl Pump {
 
     /// What was asked for is answered: the message that waited for it may go on.
     pub(super) fn hear_answers(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
-        if self.active.as_ref().is_some_and(|active| active.work.holds) {
-            self.note_speaker();
-        }
-        let Some(seat) = &self.seat else { return Ok(()) };
-        for (channel, answer) in seat.mailbox.take_answers() {
+        for (channel, answer) in self.seat.iter().flat_map(|seat| seat.mailbox.take_answers()) {
             self.relay.channel_answered(&channel, answer);
         }
-        if self.relay.waits_for_channels() { Ok(()) } else { self.go_on_listening(cx, scratch) }
+        let waits = self.relay.waits_for_channels() || self.waits_to_notify() && !self.may_notify();
+        if waits { Ok(()) } else { self.go_on_listening(cx, scratch) }
     }
 
-    /// A cancel request for a message that waits for channels. Returns whether one does.
+    /// A cancel request for a message that waits for channels, or to notify. Returns whether one does.
     pub(super) fn cancel_listening(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<bool, End> {
         if !self.unheard {
             return Ok(false);
         }
-        let error = ErrorReply::error(SqlState::QUERY_CANCELED, "canceling statement due to user request");
-        self.relay.refuse_channels(&error);
+        self.relay.cancel_channels(self.active.as_mut().map(|active| &mut active.work.exchange));
         self.go_on_listening(cx, scratch)?;
         Ok(true)
     }
@@ -101,18 +104,22 @@ impl Pump {
         }
     }
 
-    /// The client is about to notify on its server, for the first time since it has that. What is to be written may have
-    /// to wait, until what another client has notified there has come.
+    fn waits_to_notify(&self) -> bool {
+        self.active.as_ref().is_some_and(Active::waits_to_notify)
+    }
+
+    /// Whether the client's next message waits to notify on its server, and may go on. It may not before what another
+    /// client has notified there has come, or that takes too long.
     #[cold]
-    pub(super) fn note_speaker(&mut self) {
-        let Some(active) = &mut self.active else { return };
+    pub(super) fn may_notify(&mut self) -> bool {
+        let Some(active) = self.active.as_mut().filter(|active| active.waits_to_notify()) else { return false };
         let begins = self.context.hubs.speaks(&self.shared, active.lease.key.pid, self.seat.as_deref());
-        active.work.holds = begins == Begins::Later;
         active.work.exchange.session.notifies = match begins {
             Begins::Unheard => Notifies::Unheard,
             Begins::Noted => Notifies::Noted,
-            Begins::Later => Notifies::Asked,
+            Begins::Later => return false,
         };
+        true
     }
 
     /// It has no server any more, or will soon have none.
@@ -127,7 +134,6 @@ impl Pump {
         if let Some(active) = &self.active {
             self.forget_speaker(active);
         }
-        self.active.iter_mut().for_each(|active| active.work.holds = false);
         self.seat = None;
     }
 }
