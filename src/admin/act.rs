@@ -156,8 +156,11 @@ struct ResumeOnDrop {
 impl Drop for ResumeOnDrop {
     fn drop(&mut self) {
         if self.armed {
+            let database = self.database.as_deref();
             // Fails only when someone else resumed already.
-            drop(self.control.resume(self.database.as_deref()));
+            if self.control.resume(database).is_ok() {
+                events::admin::pause_given_up(database);
+            }
         }
     }
 }

@@ -47,15 +47,16 @@ impl Signals {
                 _ = self.interrupt.recv() => hands.stop_or_hurry(StopMode::WaitForServers),
                 _ = self.quit.recv() => hands.shutdown(StopMode::AtOnce),
                 // Nobody waits for the servers to come free; the gate is shut all the same.
-                _ = self.pause.recv() => note("SIGUSR1", hands.pause(None).map(drop)),
-                _ = self.resume.recv() => note("SIGUSR2", hands.resume(None)),
+                _ = self.pause.recv() => note("SIGUSR1", "PAUSE", hands.pause(None).map(drop)),
+                _ = self.resume.recv() => note("SIGUSR2", "RESUME", hands.resume(None)),
             }
         }
     }
 }
 
-fn note(signal: &'static str, obeyed: Result<(), CommandError>) {
-    if let Err(error) = obeyed {
-        events::signal_refused(signal, &error);
+fn note(signal: &'static str, command: &'static str, obeyed: Result<(), CommandError>) {
+    match obeyed {
+        Ok(()) => events::signal_obeyed(signal, command),
+        Err(error) => events::signal_refused(signal, &error),
     }
 }

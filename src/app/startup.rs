@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::Uid;
+use rustix::fs::{FlockOperation, Uid, flock};
+use rustix::io::Errno;
 use rustix::process::{Gid, geteuid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
@@ -77,33 +78,39 @@ fn needed(config: &Config) -> u64 {
     u64::from(config.pooler.max_client_conn) + servers + OTHER_FILES
 }
 
-/// The file that holds our process id; removed when dropped.
+/// The file that holds our process id; removed when dropped. Its lock, which ends with the process, tells whether that
+/// runs: the number may long be another program's, or its own again in a container.
 #[derive(Debug)]
-pub struct PidFile(PathBuf);
+pub struct PidFile {
+    path: PathBuf,
+    file: fs::File,
+}
 
 impl PidFile {
-    /// Writes it. One that names a process which lives is left alone. It is made `owner`'s, who is to remove it at the
-    /// end.
+    /// Writes it. That of a pooler that runs is left alone. It is made `owner`'s, who is to remove it at the end.
     ///
     /// # Errors
     /// Another pooler runs, or the file can't be written.
     pub fn write(path: &Path, owner: Option<&Account>) -> Result<Self, StartError> {
-        if let Ok(text) = fs::read_to_string(path)
-            && let Some(pid) = text.trim().parse::<u32>().ok().filter(|pid| *pid != std::process::id())
-            && Path::new(&format!("/proc/{pid}")).exists()
-        {
-            let why = format!("process {pid}, which it names, is running: is this pooler started already?");
-            let doing = format!("pidfile {}", path.display());
-            return Err(StartError::io(doing)(io::Error::new(io::ErrorKind::AlreadyExists, why)));
-        }
-        let written = fs::File::create(path).and_then(|mut file| {
+        let mut file = loop {
+            let mut file = open(path).map_err(Self::cannot_write(path))?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => return Err(in_use(path, &mut file)),
+                // Where the file system has no locks, what must not be taken twice is the addresses.
+                _ if is_there(&file, path) => break file,
+                // Whoever had it has removed it meanwhile.
+                _ => {}
+            }
+        };
+        let written = (|| {
             if let Some(owner) = owner.filter(|_| geteuid().is_root()) {
                 fchown(&file, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))?;
             }
+            file.set_len(0)?;
             writeln!(file, "{}", std::process::id())
-        });
+        })();
         written.map_err(Self::cannot_write(path))?;
-        Ok(Self(path.to_owned()))
+        Ok(Self { path: path.to_owned(), file })
     }
 
     /// There is none at `path`.
@@ -116,10 +123,28 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         // It may be gone. Where the directory is not ours to change, since we became another user, an empty file names
         // nobody.
-        if fs::remove_file(&self.0).is_err() {
-            let _ = fs::OpenOptions::new().write(true).truncate(true).open(&self.0);
+        if fs::remove_file(&self.path).is_err() {
+            let _ = self.file.set_len(0);
         }
     }
+}
+
+fn open(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Whether a file is still the one of this name.
+fn is_there(file: &fs::File, path: &Path) -> bool {
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    file.metadata().ok().map(id) == fs::metadata(path).ok().map(id)
+}
+
+fn in_use(path: &Path, file: &mut fs::File) -> StartError {
+    let mut pid = String::new();
+    // It says which one for who reads it only.
+    let _ = file.read_to_string(&mut pid);
+    let why = format!("process {}, which it names, is running: is this pooler started already?", pid.trim());
+    StartError::io(format!("pidfile {}", path.display()))(io::Error::new(io::ErrorKind::AlreadyExists, why))
 }
 
 /// A user of the system, with its groups.
@@ -180,7 +205,7 @@ impl Account {
         if self.is_ours() {
             return Ok(());
         }
-        let failed = |error: rustix::io::Errno| StartError::io(format!("user: cannot become \"{name}\""))(error.into());
+        let failed = |error: Errno| StartError::io(format!("user: cannot become \"{name}\""))(error.into());
         if !geteuid().is_root() {
             let why = "only root can; start as root or as that user, or remove the setting";
             return Err(StartError::io(format!("user: cannot become \"{name}\""))(io::Error::other(why)));

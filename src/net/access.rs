@@ -4,7 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FsWord, PROC_SUPER_MAGIC, accessat, statfs};
+
+/// Kinds of file systems in which only the kernel makes files: proc, sysfs, cgroup2.
+const KERNELS: [FsWord; 3] = [PROC_SUPER_MAGIC, 0x6265_6572, 0x6367_7270];
 
 /// What is asked about a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,12 @@ impl Question {
         if !fs::metadata(dir)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        self.ask(dir, Access::WRITE_OK | Access::EXEC_OK)
+        self.ask(dir, Access::WRITE_OK | Access::EXEC_OK)?;
+        // Root may do there whatever it likes, and makes no file.
+        if statfs(dir).is_ok_and(|system| KERNELS.contains(&system.f_type)) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "only the kernel makes files there"));
+        }
+        Ok(())
     }
 
     fn ask(self, path: &Path, rights: Access) -> io::Result<()> {
@@ -76,6 +84,10 @@ mod tests {
             for question in [Question::IsThere, Question::MayWrite] {
                 assert_eq!(question.of_file(&at(name)).err().map(|e| e.kind()), expected, "{name} {question:?}");
             }
+        }
+        for dir in ["/proc", "/sys"] {
+            let refused = Question::MayWrite.of_file(&Path::new(dir).join("new")).expect_err("it is the kernel's");
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{dir}");
         }
         assert!(!at("new").exists(), "nothing is made");
         assert!(Question::MayWrite.of_file(Path::new("bare")).is_ok());

@@ -10,6 +10,9 @@ pub const HEADER: usize = 5;
 /// PostgreSQL cuts names at 63 bytes but accepts longer ones; nobody sends 32 KiB of name in good faith.
 pub const NAMES_MAX: usize = 32 * 1024;
 
+/// PostgreSQL takes no message that says to be longer: it ends the connection without a word.
+pub const TAKEN_MAX: usize = 0x3fff_fffe;
+
 /// What a peer sent is no frame, or not one that may come here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {

@@ -109,10 +109,26 @@ fn what_a_dead_process_left_is_replaced_and_a_living_one_is_left_alone() {
 }
 
 #[test]
+fn a_number_that_another_program_has_now_is_no_pooler() {
+    let database = Database::create("stale_pid");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pid_file = dir.path().join("pid");
+    // As long as this one, and longer than the pooler's.
+    fs::write(&pid_file, format!("{}          \n", std::process::id())).expect("written");
+    let config = PoolerConfig::new().database("app", &database);
+    let mut pooler = config.set("pidfile", &format!("\"{}\"", pid_file.display())).start();
+    assert_eq!(fs::read_to_string(&pid_file).expect("it is there"), format!("{}\n", pooler.pid()));
+    pooler.signal(Signal::TERM);
+    assert!(pooler.wait().success());
+    assert!(!pid_file.exists());
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_the_name_of_the_setting() {
     for (key, value, words) in [
         ("user", "\"no such user\"", "user: there is no user \"no such user\""),
         ("pidfile", "\"/nowhere/pid\"", "cannot write pidfile /nowhere/pid: No such file"),
+        ("pidfile", "\"/proc/pid\"", "cannot write pidfile /proc/pid: only the kernel makes files there"),
         ("logfile", "\"/nowhere/log\"", "cannot open logfile \"/nowhere/log\": No such file"),
         ("unix_socket_dir", "\"/nowhere\"", "cannot listen on unix socket /nowhere/.s.PGSQL."),
         ("unix_socket_group", "\"no such group\"", "unix_socket_group: there is no group \"no such group\""),

@@ -7,7 +7,7 @@ use crate::support::{Database, PoolerConfig};
 /// What it is, what is sent before it, it itself, what the client is told.
 type Violation = (&'static str, &'static [&'static [u8]], &'static [&'static [u8]], &'static str);
 
-const VIOLATIONS: [Violation; 4] = [
+const VIOLATIONS: [Violation; 6] = [
     ("no length", &[SELECT], &[b"Q\0\0\0\0"], "08P01 invalid length 0 of message 'Q'"),
     ("behind a query", &[], &[SELECT, b"\0\0\0\0\x04"], "08P01 invalid message type '\\x00'"),
     // PostgreSQL takes no notice of CopyData where there is no COPY, but it must all come.
@@ -18,6 +18,9 @@ const VIOLATIONS: [Violation; 4] = [
         "08P01 invalid message type '?'",
     ),
     // PostgreSQL's error would reach the server's next client, whose queries it would skip.
+    // PostgreSQL takes none of 1 GiB.
+    ("a Query too long", &[SELECT], &[b"Q\x3f\xff\xff\xffSELECT"], "08P01 invalid length 1073741823 of message 'Q'"),
+    ("a Parse of 2 GiB", &[SELECT], &[b"P\x7f\xff\xff\xffs\0"], "08P01 invalid length 2147483647 of message 'P'"),
     ("a Flush with a body", &[SELECT], &[SELECT, b"H\0\0\0\x08abcd"], "08P01 broken Flush packet"),
 ];
 const SELECT: &[u8] = b"Q\0\0\0\x11SELECT 'one'\0";

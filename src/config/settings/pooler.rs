@@ -93,7 +93,8 @@ settings! {
             /// up to half of `max_prepared_statements`. As with every prepared statement, PostgreSQL may choose one plan for
             /// all parameters (`plan_cache_mode`). A client keeps what was set when it connected.
             cache_unnamed_statements: Flag = "true", reload: live;
-            /// A client that sends a longer message is disconnected. (PgBouncer holds servers to it, too.)
+            /// A client that sends a longer message is disconnected, as is one that sends a message of 1 GiB, which PostgreSQL
+            /// does not take. (PgBouncer holds servers to it, too.)
             max_packet_size: Size<1024, 2_147_483_647> = "2147483647", reload: live;
             /// Whether the running query of a client that vanished is cancelled on its server. What can't be undone never
             /// is: a COMMIT, VACUUM, CREATE INDEX CONCURRENTLY, CALL. It runs to its end, and its server is used again.

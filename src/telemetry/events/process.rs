@@ -35,6 +35,11 @@ pub fn metrics_ended(error: &dyn Display) {
     error!("the metrics listener ended: {error}");
 }
 
+/// A signal asks for this, which is done.
+pub fn signal_obeyed(signal: &'static str, command: &'static str) {
+    info!("got {signal}: {command}");
+}
+
 /// A signal asks for what can't be done now.
 pub fn signal_refused(signal: &'static str, why: &dyn Display) {
     warn!("got {signal}, ignoring: {why}");

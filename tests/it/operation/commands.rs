@@ -182,6 +182,10 @@ async fn one_client_is_killed_by_its_number() {
     let failed = format!("console command failed: client not found client={who} command=\"KILL_CLIENT\" argument=");
     assert!(log.contains(&failed), "{failed}: {log}");
     assert!(log.contains(&format!("console opened client={who}")), "{log}");
+    for command in ["PAUSE", "RESUME"] {
+        console.batch_execute(command).await.expect("nobody has a server");
+        assert_eq!(pooler.log().matches(command).count(), 1, "{}", pooler.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,6 +204,7 @@ async fn usr1_pauses_and_usr2_resumes() {
     assert_eq!(waiting.await.expect("it was served"), "1");
     pooler.signal(Signal::USR2);
     eventually("the useless signal to be noted", async || pooler.log().contains("got SIGUSR2, ignoring")).await;
+    assert_eq!(["PAUSE", "RESUME"].map(|command| pooler.log().matches(command).count()), [1, 1], "{}", pooler.log());
 }
 
 #[test]
