@@ -6,7 +6,7 @@ use super::machine::{Attached, Relay};
 use super::numbers::explain;
 use super::pipeline::{Closed, How, Owed, Status};
 use super::prepared::named_in;
-use super::requests::{none_of_these_exists, said, write_answer};
+use super::requests::write_answer;
 use super::steps::Steps;
 use super::tracking::doubts;
 use crate::config::model::Listen;
@@ -20,8 +20,6 @@ use crate::wire::tag::backend;
 const ERROR_READ_MAX: usize = 32 * 1024;
 /// A message that is kept until all of it is here may not be longer: few words, or the value of a setting.
 const KEPT_MAX: usize = 1 << 20;
-/// So many of a statement's names are said in an error.
-const NAMES_SAID: usize = 4;
 /// PostgreSQL sends no message of 2 GiB or more.
 const MESSAGE_MAX: usize = i32::MAX as usize;
 
@@ -294,9 +292,15 @@ impl Relay {
         steps: &mut Steps,
         heard: &mut Heard,
     ) -> Result<Take, FrameError> {
-        let of_numbers = have.len() == header.total && self.asked_number(server, &have[HEADER..]);
-        let take = self.error(server, &have[HEADER..], steps, heard)?;
-        Ok(if of_numbers && matches!(take, Take::Pass) { explain(&have[HEADER..], steps) } else { take })
+        let (body, whole) = (&have[HEADER..], have.len() == header.total);
+        let of_numbers = whole && self.asked_number(server, body);
+        let misnamed = if whole { self.misnamed(server.exchange, body) } else { None };
+        let take = self.error(server, body, steps, heard)?;
+        Ok(match (take, misnamed) {
+            (Take::Pass, _) if of_numbers => explain(body, steps),
+            (Take::Pass, Some(id)) => self.renamed(id, body, steps),
+            (take, _) => take,
+        })
     }
 
     fn error(
@@ -383,21 +387,6 @@ impl Relay {
         }
         let missing = names && heard.error == Some(SqlState::UNKNOWN_STATEMENT);
         if missing { fields.message.and_then(named_in) } else { None }
-    }
-
-    /// A function has dropped a statement that the server was known to have (DEALLOCATE ALL): its next use prepares it
-    /// again. To the client it has the client's name, or names: which of them was asked for is not kept. Returns whether
-    /// it has one.
-    fn was_dropped(&mut self, server: &mut Attached<'_>, id: StatementId, steps: &mut Steps) -> bool {
-        server.statements.doubt();
-        self.names.misses(id);
-        let names: Vec<_> = self.names.names_of(id).map(said).take(NAMES_SAID).collect();
-        if names.is_empty() {
-            return false;
-        }
-        let hint = "Something has dropped it on the server. It is prepared again when it is used next.";
-        steps.to_client.own(|out| none_of_these_exists(&names).hint(hint).encode(out));
-        true
     }
 }
 

@@ -12,6 +12,7 @@ mod kinds;
 pub mod leave;
 pub mod loss;
 pub mod machine;
+mod misnamed;
 pub mod numbers;
 pub mod own;
 pub mod pipeline;

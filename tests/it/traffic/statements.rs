@@ -223,3 +223,28 @@ fn an_unnamed_statement_stays_where_the_one_that_was_to_replace_it_was_skipped()
         other.query("SELECT 1");
     }
 }
+
+#[test]
+fn an_error_of_bind_has_the_clients_name_for_the_statement() {
+    let database = Database::create("statements_bind");
+    let pooler = trusting(&database, 1).start();
+    let one: &[u8] = b"x";
+    for (name, values) in [("s", &[one][..]), ("a \"b\" \u{e4}", &[]), ("PGLIFEGUARD_7", &[one; 3])] {
+        let texts = [app(&pooler), direct(&database)].map(|mut client| {
+            ask(&mut client, &[parse(name, "SELECT $1::text || $2")]);
+            ask(&mut client, &[bind("", name, values), execute("", 0)])
+        });
+        assert_eq!(texts[0], texts[1]);
+        assert!(texts[0].contains(name), "{texts:?}");
+    }
+    let mut client = app(&pooler);
+    for name in ["one", "two"] {
+        ask(&mut client, &[parse(name, "SELECT $1::text || $2")]);
+    }
+    let error = ask(&mut client, &[bind("", "one", &[b"x"]), execute("", 0)]);
+    assert!(error.contains("\"one\" or \"two\"") || error.contains("\"two\" or \"one\""), "{error}");
+    // What a function says passes as it is.
+    ask(&mut client, &[parse("cast", "SELECT $1::int")]);
+    let error = ask(&mut client, &[bind("", "cast", &[b"PGLIFEGUARD_1"]), execute("", 0)]);
+    assert!(error.contains("\"PGLIFEGUARD_1\""), "{error}");
+}
