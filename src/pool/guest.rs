@@ -1,16 +1,20 @@
-//! A connection beside a pool's servers, opened as they are: same login, same hosts. It takes no place of theirs and
-//! counts against no limit, so that nobody who holds a place waits for it. PAUSE and the end wait until it is closed,
+//! A connection beside a pool's servers, opened as they are: same login, same hosts. It takes no place of theirs, so that
+//! nobody who holds a place waits for it; the limits that pools share hold for all such connections by themselves. PAUSE and the end wait until it is closed,
 //! WAIT_CLOSE until it is one of after the RECONNECT; whoever keeps it watches [`Pool::standing`].
 
 use std::sync::Arc;
 
 use super::connector::DialError;
 use super::keeper::bounded;
+use super::limits::Scarce;
+use super::permits::{Permit, Permits};
 use super::pool::Pool;
 use super::registry::Pools;
 use super::{CloseReason, now};
 use crate::server::Server;
 use crate::telemetry::events::pool as events;
+use crate::types::Endpoint;
+use crate::wire::error::{ErrorReply, SqlState};
 
 /// Whether a pool has connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +40,33 @@ pub struct Guest {
     reason: CloseReason,
 }
 
+/// A pool has so many at most: one for each encoding that its clients listen in.
+const OF_A_POOL: usize = 4;
+
 /// Counts it from the beginning of its login.
 #[derive(Debug)]
 struct Place {
     pool: Arc<Pool>,
     generation: u64,
+    _permit: Permit,
 }
 
 impl Place {
-    fn new(pool: &Arc<Pool>, generation: u64) -> Self {
-        pool.guests().push(generation);
-        Self { pool: Arc::clone(pool), generation }
+    /// Fails with the name of the limit.
+    fn take(
+        pool: &Arc<Pool>,
+        generation: u64,
+        node: Arc<Endpoint>,
+        permits: &Arc<Permits>,
+    ) -> Result<Self, &'static str> {
+        // Nobody queues: who is refused is told so.
+        let permit = permits.ask(pool.ask(node, None)).map_err(Scarce::setting)?;
+        let mut guests = pool.guests();
+        if guests.len() >= OF_A_POOL {
+            return Err("client_encoding");
+        }
+        guests.push(generation);
+        Ok(Self { pool: Arc::clone(pool), generation, _permit: permit })
     }
 }
 
@@ -76,7 +96,13 @@ impl Pools {
             pool.dial_request(&inner, id, endpoint)
         };
         let (endpoint, limit) = (Arc::clone(&request.endpoint), request.settings.server_connect_timeout);
-        let place = Place::new(pool, request.generation);
+        let place = Place::take(pool, request.generation, Arc::clone(&endpoint), self.registry.permits_beside());
+        let place = place.map_err(|limit| {
+            let text = format!("too many connections listen for clients ({limit})");
+            events::guest_refused(pool.key(), &text);
+            let reply = Box::new(ErrorReply::error(SqlState::TOO_MANY_CONNECTIONS, text));
+            DialError::Refused { reply, retry: false }
+        })?;
         let dialing = self.registry.dial(request);
         match bounded(dialing, limit, &endpoint).await {
             Ok(server) => {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 
@@ -15,7 +16,6 @@ use super::pool::{Asks, Pool, Record};
 use super::registry::Registry;
 use super::state::Wants;
 use super::{janitor, now};
-use crate::config::model::PoolSettings;
 use crate::server::Server;
 use crate::telemetry::events::pool as events;
 use crate::types::{Endpoint, ServerId};
@@ -140,15 +140,7 @@ impl Keeper {
 
     /// A place for one more server; one that rests in another pool makes room for it.
     fn permit(&mut self, wants: &Wants, node: Arc<Endpoint>) -> Result<Permit, Scarce> {
-        let key = self.pool.key();
-        let claim = Claim { database: key.database.clone(), user: key.user.clone(), node };
-        let ask = Ask {
-            pool: self.pool.id(),
-            caps: caps(&self.pool.settings()),
-            since: wants.waiting_since,
-            handle: self.pool.wake().clone(),
-            claim,
-        };
+        let ask = self.pool.ask(node, wants.waiting_since);
         let permits = self.registry.permits();
         let scarce = match permits.ask(ask.clone()) {
             Err(scarce) if wants.waiting_since.is_some() => scarce,
@@ -193,11 +185,17 @@ impl Keeper {
     }
 }
 
-fn caps(settings: &PoolSettings) -> Caps {
-    Caps {
-        database: settings.max_db_connections,
-        user: settings.max_user_connections,
-        node: settings.max_node_connections,
+impl Pool {
+    /// Asks for a place on a node, for a client that has waited since then.
+    pub(super) fn ask(&self, node: Arc<Endpoint>, since: Option<Instant>) -> Ask<Arc<Notify>> {
+        let (key, settings) = (self.key(), self.settings());
+        let caps = Caps {
+            database: settings.max_db_connections,
+            user: settings.max_user_connections,
+            node: settings.max_node_connections,
+        };
+        let claim = Claim { database: key.database.clone(), user: key.user.clone(), node };
+        Ask { pool: self.id(), caps, since, handle: self.wake().clone(), claim }
     }
 }
 

@@ -90,6 +90,8 @@ const ENDED: u64 = u64::MAX;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shared {
     pub(super) permits: Arc<Permits>,
+    /// The same limits for connections that are no pool's servers.
+    pub(super) permits_beside: Arc<Permits>,
     pub(super) settled: Arc<Settled>,
 }
 

@@ -293,6 +293,10 @@ impl Registry {
         &self.shared.permits
     }
 
+    pub(super) fn permits_beside(&self) -> &Arc<Permits> {
+        &self.shared.permits_beside
+    }
+
     pub(super) fn settled(&self) -> &Arc<Settled> {
         &self.shared.settled
     }

@@ -109,8 +109,8 @@ settings! {
         "Servers" {
             /// A client that waited so long may use a server of the reserve (`reserve_pool_size`). 0: never.
             reserve_pool_timeout: Timeout = "5s", reload: live;
-            /// Servers of all pools together on one node, those of our own included but for those that listen (`listen`).
-            /// 0: no limit.
+            /// Servers of all pools together on one node, those of our own included but for those that listen (`listen`),
+            /// which count by themselves. 0: no limit.
             max_node_connections: Limit<1_000_000> = "0", reload: live;
             /// Use the server that was idle for longest, not the one used last. Spreads load behind a balancer.
             server_round_robin: Flag = "false", reload: live;

@@ -149,6 +149,11 @@ pub fn wait_refused(key: &PoolKey, class: [u8; 2], text: &dyn Display) {
     count_by(WAITS_REFUSED, "class", sqlstate_class(class));
 }
 
+/// A connection beside the servers may not be opened.
+pub fn guest_refused(key: &PoolKey, text: &str) {
+    warn!(pool = %key, "{text}");
+}
+
 /// A server is being opened beyond `pool_size`.
 pub fn reserve_taken(key: &PoolKey) {
     warn!(pool = %key, "taking connection from reserve_pool");

@@ -60,6 +60,33 @@ async fn pools_that_share_a_limit_pass_its_places_on() {
     }
 }
 
+/// Connections that listen count by themselves: who holds the only server may wait for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_connections_listen_than_there_may_be_servers() {
+    let (one, two) = (Database::create("listening_one"), Database::create("listening_two"));
+    for (setting, users) in [
+        ("max_db_connections", ["app", "by_trust"]),
+        ("max_user_connections", ["app"; 2]),
+        ("max_node_connections", ["app"; 2]),
+    ] {
+        let config = PoolerConfig::new().database("one", &one).database("two", &two).user("by_trust", "by_trust");
+        let pooler = config.set(setting, "1").start();
+        let second = if setting == "max_db_connections" { "one" } else { "two" };
+        let first = Session::connect(&pooler.dsn(users[0], users[0], "one")).await;
+        let second = Session::connect(&pooler.dsn(users[1], users[1], second)).await;
+        first.batch_execute("BEGIN; LISTEN a; COMMIT; LISTEN b").await.expect("one may listen");
+        let words = format!("too many connections listen for clients ({setting})");
+        for text in ["LISTEN a", "SELECT 1; LISTEN a"] {
+            let refused = Session::refusal(second.batch_execute(text).await);
+            assert_eq!(refused, ("53300".to_owned(), words.clone()), "{setting}");
+        }
+        assert!(pooler.log().contains(&words), "{}", pooler.log());
+        second.batch_execute("SELECT 1").await.expect("it goes on");
+        drop(first);
+        eventually("the place to be free", async || second.batch_execute("LISTEN a").await.is_ok()).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_limit_is_for_each_node() {
     let database = Database::create("per_node");

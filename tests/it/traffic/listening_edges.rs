@@ -87,4 +87,23 @@ fn who_waits_to_notify_may_cancel_and_may_go() {
     }
 }
 
+#[test]
+fn who_changes_the_encoding_again_and_again_opens_few_connections() {
+    let (_database, pooler) = one_server("listen_many");
+    let mut clients = Vec::new();
+    for (encoding, answer) in [
+        ("UTF8", "CZ"),
+        ("latin1", "CZ"),
+        ("LATIN2", "CZ"),
+        ("WIN1252", "CZ"),
+        ("LATIN9", "[53300 too many connections listen for clients (client_encoding)]Z"),
+        ("LATIN-1", "CZ"),
+    ] {
+        let mut client = app(&pooler);
+        asks(&mut client, &query(&format!("SET client_encoding = '{encoding}'")));
+        assert_eq!(asks(&mut client, &query("LISTEN a")), answer, "{encoding}");
+        clients.push(client);
+    }
+}
+
 const LIMIT: Duration = Duration::from_secs(30);
