@@ -3,12 +3,12 @@
 //! it. What it leaves on the server is undone there. Alone in a Query, outside of a transaction, it needs no server.
 //! A statement that notifies waits until somebody has taken note of whose its notifications are.
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 
 use super::alone::Alone;
 use super::exchange::{Exchange, Notifies, send_sync};
 use super::machine::{Relay, Stop, Take, put_complete, put_ready};
-use super::own::Own;
+use super::own::{Channels, Own};
 use super::pipeline::{How, Status};
 use super::requests::poison;
 use super::steps::Steps;
@@ -22,8 +22,16 @@ use crate::wire::frame::{HEADER, Header};
 const SHORT: usize = 1024;
 
 /// What a client has asked the connection for that listens: what it listens to, and what statements wait for.
+/// A client may listen to thousands of channels: no step looks at all of them.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Vec<(Name, Claim)>);
+pub(super) struct Claims {
+    /// All that the client listens to are among them.
+    known: HashMap<Name, Claim, foldhash::fast::RandomState>,
+    /// Those to ask for.
+    wanted: Vec<Name>,
+    /// So many are wanted or asked for.
+    waiting: usize,
+}
 
 #[derive(Debug)]
 enum Claim {
@@ -33,6 +41,73 @@ enum Claim {
     Refused(Box<ErrorReply>),
     /// It is refused, and the client has been told.
     Over,
+}
+
+impl Claims {
+    /// A statement needs a channel. Returns whether it is listened to; that it can't be is said once.
+    fn needs(&mut self, name: &Name) -> Result<bool, Box<ErrorReply>> {
+        match self.known.get_mut(name) {
+            Some(Claim::InEffect) => return Ok(true),
+            Some(Claim::Wanted | Claim::Asked) => return Ok(false),
+            Some(claim @ Claim::Refused(_)) => {
+                if let Claim::Refused(error) = std::mem::replace(claim, Claim::Over) {
+                    return Err(error);
+                }
+            }
+            Some(Claim::Over) | None => {}
+        }
+        self.known.insert(name.clone(), Claim::Wanted);
+        self.wanted.push(name.clone());
+        self.waiting += 1;
+        Ok(false)
+    }
+
+    /// Each is told once.
+    fn take_wanted(&mut self) -> Vec<Name> {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.retain(|name| match self.known.get_mut(name) {
+            Some(claim @ Claim::Wanted) => {
+                *claim = Claim::Asked;
+                true
+            }
+            _ => false,
+        });
+        wanted
+    }
+
+    fn answered(&mut self, name: &[u8], answer: Result<(), Box<ErrorReply>>) {
+        if let Some(claim @ Claim::Asked) = self.known.get_mut(name) {
+            *claim = answer.map_or_else(Claim::Refused, |()| Claim::InEffect);
+            self.waiting -= 1;
+        }
+    }
+
+    /// Those that wait are refused.
+    fn cancel(&mut self) {
+        for claim in self.known.values_mut().filter(|claim| claim.waits()) {
+            *claim = Claim::Refused(Box::new(cancelled()));
+        }
+        self.waiting = 0;
+    }
+
+    /// Keeps only these, which are among them.
+    fn keep(&mut self, own: &Channels) -> Vec<Name> {
+        if own.len() == self.known.len() {
+            return Vec::new();
+        }
+        let gone = self.known.extract_if(|name, _| !own.contains(&**name));
+        gone.map(|(name, claim)| {
+            self.waiting -= usize::from(claim.waits());
+            name
+        })
+        .collect()
+    }
+}
+
+impl Claim {
+    fn waits(&self) -> bool {
+        matches!(self, Self::Wanted | Self::Asked)
+    }
 }
 
 /// When a statement may run.
@@ -107,38 +182,22 @@ impl Relay {
                 return Hears::Never(not_supported());
             }
             self.channels_moved = true;
-            let claims = &mut self.claims.get_or_insert_default().0;
-            let Some((_, claim)) = claims.iter_mut().find(|(known, _)| known == name) else {
-                claims.push((name.clone(), Claim::Wanted));
-                later = true;
-                continue;
-            };
-            match std::mem::replace(claim, Claim::Over) {
-                Claim::Refused(error) => return Hears::Never(*error),
-                Claim::Over => *claim = Claim::Wanted,
-                as_it_was => *claim = as_it_was,
+            match self.claims.get_or_insert_default().needs(name) {
+                Ok(in_effect) => later |= !in_effect,
+                Err(error) => return Hears::Never(*error),
             }
-            later |= !matches!(claim, Claim::InEffect);
         }
         if later { Hears::Later } else { Hears::Now }
     }
 
     /// The channels that are to be listened to before the client's next message is taken. Each is told once.
     pub fn wanted_channels(&mut self) -> Vec<Name> {
-        let claims = self.claims.iter_mut().flat_map(|claims| &mut claims.0);
-        let wanted = claims.filter(|(_, claim)| matches!(claim, Claim::Wanted)).map(|(name, claim)| {
-            *claim = Claim::Asked;
-            name.clone()
-        });
-        wanted.collect()
+        self.claims.as_mut().map(|claims| claims.take_wanted()).unwrap_or_default()
     }
 
     /// A channel is listened to, or can't be.
     pub fn channel_answered(&mut self, channel: &[u8], answer: Result<(), Box<ErrorReply>>) {
-        let claims = self.claims.iter_mut().flat_map(|claims| &mut claims.0);
-        for (_, claim) in claims.filter(|(name, claim)| **name == *channel && matches!(claim, Claim::Asked)) {
-            *claim = answer.clone().map_or_else(Claim::Refused, |()| Claim::InEffect);
-        }
+        self.claims.iter_mut().for_each(|claims| claims.answered(channel, answer.clone()));
     }
 
     /// The message that waits for channels, or to notify, fails as one that is cancelled.
@@ -148,17 +207,12 @@ impl Relay {
         {
             session.notifies = Notifies::Cancelled;
         }
-        for (_, claim) in self.claims.iter_mut().flat_map(|claims| &mut claims.0) {
-            if matches!(claim, Claim::Wanted | Claim::Asked) {
-                *claim = Claim::Refused(Box::new(cancelled()));
-            }
-        }
+        self.claims.iter_mut().for_each(|claims| claims.cancel());
     }
 
     /// Whether a statement waits for channels.
     pub fn waits_for_channels(&self) -> bool {
-        let mut claims = self.claims.iter().flat_map(|claims| &claims.0);
-        claims.any(|(_, claim)| matches!(claim, Claim::Wanted | Claim::Asked))
+        self.claims.as_ref().is_some_and(|claims| claims.waiting > 0)
     }
 
     /// Whether [`Self::leave_channels`] may have something to say.
@@ -171,9 +225,9 @@ impl Relay {
     pub fn leave_channels(&mut self) -> Vec<Name> {
         self.channels_moved = false;
         let Some(claims) = &mut self.claims else { return Vec::new() };
-        let own: HashSet<&[u8]> = self.own.iter().flat_map(|own| own.names_of(What::Channel)).collect();
-        let gone = claims.0.extract_if(.., |(name, _)| !own.contains(&**name)).map(|(name, _)| name).collect();
-        if claims.0.is_empty() {
+        let none = Channels::default();
+        let gone = claims.keep(self.own.as_ref().map_or(&none, |own| own.channels()));
+        if claims.known.is_empty() {
             self.claims = None;
         }
         gone

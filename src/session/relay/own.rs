@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
+
 use crate::sql::deeds::{Deed, Name, What};
 use crate::wire::params::ParamSet;
 
@@ -24,11 +26,16 @@ pub struct Own {
     pub(super) shares_channels: bool,
 }
 
+/// Names of channels.
+pub type Channels = HashSet<Arc<[u8]>, foldhash::fast::RandomState>;
+
 /// What a rollback puts back. A copy costs nothing.
 #[derive(Debug, Clone, Default)]
 struct Held {
     settings: ParamSet,
     things: Arc<Vec<(What, Name)>>,
+    /// Apart from the others, of which nobody has thousands.
+    channels: Arc<Channels>,
     /// Reported settings that were reset, and that its server is to have as it asked for them at its login.
     reset: Arc<Vec<Name>>,
 }
@@ -63,8 +70,14 @@ impl Own {
 
     /// Why it must keep its server, if it must: what it has there, in the order in which it came.
     pub fn ties(&self) -> impl Iterator<Item = What> {
+        let listens = !self.now.channels.is_empty() && !self.shares_channels;
         let all = self.lasting.iter().chain(self.now.things.iter()).map(|(what, _)| *what);
-        all.filter(|what| self.ties_by(*what))
+        all.chain(listens.then_some(What::Channel))
+    }
+
+    /// The channels that it listens to.
+    pub fn channels(&self) -> &Channels {
+        &self.now.channels
     }
 
     /// The names of what it has there of a kind.
@@ -107,15 +120,10 @@ impl Own {
     /// What it had on its server is gone.
     pub fn unties(&mut self) {
         self.lasting.clear();
-        if self.shares_channels {
-            Arc::make_mut(&mut self.now.things).retain(|(what, _)| *what == What::Channel);
-        } else {
-            self.now.things = Arc::default();
+        self.now.things = Arc::default();
+        if !self.shares_channels {
+            self.now.channels = Arc::default();
         }
-    }
-
-    fn ties_by(&self, what: What) -> bool {
-        !(self.shares_channels && what == What::Channel)
     }
 
     /// A statement has come to its end that does this. What servers report, `reported` tells by name, is left to them.
@@ -132,7 +140,8 @@ impl Own {
                 for name in [ROLE, AUTHORIZATION] {
                     self.change().settings.remove(name);
                 }
-                self.change().things = Arc::default();
+                let now = self.change();
+                (now.things, now.channels) = Default::default();
                 self.lasting.clear();
             }
             Deed::Savepoint(name) => {
@@ -231,6 +240,12 @@ impl Own {
     }
 
     fn holds(&mut self, what: What, name: &[u8]) {
+        if what == What::Channel {
+            if !self.now.channels.contains(name) {
+                Arc::make_mut(&mut self.change().channels).insert(name.into());
+            }
+            return;
+        }
         let thing = (what, Name::from(name));
         if outlasts_rollback(what) {
             if !self.lasting.contains(&thing) {
@@ -242,6 +257,17 @@ impl Own {
     }
 
     fn lets(&mut self, what: What, name: Option<&[u8]>) {
+        if what == What::Channel {
+            match name {
+                _ if self.now.channels.is_empty() => {}
+                None => self.change().channels = Arc::default(),
+                Some(name) if self.now.channels.contains(name) => {
+                    Arc::make_mut(&mut self.change().channels).remove(name);
+                }
+                Some(_) => {}
+            }
+            return;
+        }
         let stays = |(kind, known): &(What, Name)| *kind != what || name.is_some_and(|name| **known != *name);
         if outlasts_rollback(what) {
             self.lasting.retain(stays);
@@ -346,7 +372,7 @@ mod tests {
             assert_eq!(own.ties().filter(|what| *what == What::Channel).count(), 0);
             own.unties();
             assert!(!own.is_tied(), "{texts:?}");
-            let channels: Vec<_> = own.names_of(What::Channel).map(String::from_utf8_lossy).collect();
+            let channels: Vec<_> = own.channels().iter().map(|name| String::from_utf8_lossy(name)).collect();
             assert_eq!(channels.join(" "), then, "{texts:?}");
         }
     }

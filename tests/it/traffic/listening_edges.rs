@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::listening::{asks, hears, read, with_pid};
-use super::{app, one_server, shown};
+use super::{app, direct, one_server, shown};
 use crate::support::pooler::Pooler;
 use crate::support::raw::{CANCEL_REQUEST, Raw, V3_0, packet, query};
 use crate::support::{Database, wait_until};
@@ -104,6 +104,26 @@ fn who_changes_the_encoding_again_and_again_opens_few_connections() {
         assert_eq!(asks(&mut client, &query("LISTEN a")), answer, "{encoding}");
         clients.push(client);
     }
+}
+
+#[test]
+fn a_client_may_listen_to_thousands_of_channels() {
+    let (database, pooler) = one_server("listen_thousands");
+    let (mut client, mut notifier) = (app(&pooler), direct(&database));
+    let all = |verb: &str| (0..10_000).map(|n| format!("{verb} c{n}; ")).collect::<String>();
+    // What it listens to already is asked for again.
+    for _ in 0..2 {
+        assert_eq!(asks(&mut client, &query(&all("LISTEN"))), format!("{}Z", "C".repeat(10_000)));
+    }
+    assert_eq!(asks(&mut client, &query("UNLISTEN c0")), "CZ");
+    assert_eq!(asks(&mut client, &query("LISTEN c10000")), "CZ");
+    notifier.query(&format!("{} NOTIFY c10000", all("NOTIFY")));
+    for n in 1..=10_000 {
+        assert_eq!(hears(&mut client), format!("c{n} "));
+    }
+    assert_eq!(asks(&mut client, &query("UNLISTEN *")), "CZ");
+    let listens = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pglifeguard: LISTEN'";
+    wait_until("nobody to listen", LIMIT, || database.sql(listens) == "0");
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
