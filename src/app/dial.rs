@@ -62,19 +62,21 @@ impl Dial for PoolDialer {
 /// A server whose database's catalog is known, unless that can't be had in half of the time that a login may take.
 async fn open(dialer: &Dialer, catalogs: &Catalogs, request: DialRequest) -> Result<Box<Server>, LoginFailure> {
     let deadline = request.settings.server_connect_timeout.map(|limit| Instant::now() + limit);
-    let mut server = dialer.open(&request, deadline).await?;
-    let catalog = catalogs.of(&request.endpoint, &request.dbname);
-    server.catalog = Some(Arc::clone(&catalog) as Arc<_>);
+    let open = async || {
+        let mut server = dialer.open(&request, deadline).await?;
+        let catalog = catalogs.of(&request.endpoint, &request.dbname);
+        server.catalog = Some(Arc::clone(&catalog) as Arc<_>);
+        server.surprises = catalog.current.surprises();
+        Ok::<_, LoginFailure>((server, catalog))
+    };
+    let (mut server, catalog) = open().await?;
     if request.settings.pool_mode == PoolMode::Session || !catalogs.are_wanted() {
         return Ok(server);
     }
     let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()) / 2);
-    server.surprises = catalog.current.surprises();
     if !catalog.meet(&mut server, left).await {
         // Whatever it has said instead of an answer, another one says it no more: nobody tries again so soon.
-        server = dialer.open(&request, deadline).await?;
-        server.catalog = Some(Arc::clone(&catalog) as Arc<_>);
-        server.surprises = catalog.current.surprises();
+        (server, _) = open().await?;
     }
     Ok(server)
 }

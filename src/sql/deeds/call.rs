@@ -34,49 +34,62 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
     for call in &statement.calls {
         // A name that can't be read can be that of any function.
         let Some(name) = source.last_part(call.name) else { return deeds.push(Deed::Unclear(Doubt::Text)) };
-        let deed = match &*name {
-            b"set_config" => set_config(*call, statement, source),
+        deeds.push(match Does::of(&name) {
+            Some(Does::SetsConfig) => set_config(*call, statement, source),
+            Some(Does::Holds(what)) => nameless(what),
+            // Whether they run, and how often, only the server knows.
+            Some(Does::Unlocks) => Deed::MayLet(What::Lock),
+            Some(Does::TakesNumber) => Deed::TakesNumber,
+            Some(Does::AsksNumber) => Deed::AsksNumber,
+            Some(Does::Notifies) => Deed::Notifies,
+            Some(Does::RunsText) => Deed::Unclear(Doubt::Code),
+            None => continue,
+        });
+    }
+}
+
+/// What a function of PostgreSQL's own does to its caller's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    SetsConfig,
+    Holds(What),
+    Unlocks,
+    TakesNumber,
+    AsksNumber,
+    Notifies,
+    RunsText,
+}
+
+impl Does {
+    /// By its name, in small letters; `None`: nothing.
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"set_config" => Self::SetsConfig,
             b"pg_advisory_lock"
             | b"pg_advisory_lock_shared"
             | b"pg_try_advisory_lock"
-            | b"pg_try_advisory_lock_shared" => nameless(What::Lock),
-            // Whether they run, and how often, only the server knows.
-            b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" | b"pg_advisory_unlock_all" => {
-                Deed::MayLet(What::Lock)
-            }
-            b"setseed" => nameless(What::Seed),
-            b"nextval" | b"setval" => Deed::TakesNumber,
-            b"lastval" | b"currval" => Deed::AsksNumber,
-            b"pg_notify" => Deed::Notifies,
-            name if name.starts_with(b"dblink_connect") => nameless(What::Connection),
-            name if runs_text(name) => Deed::Unclear(Doubt::Code),
-            _ => continue,
-        };
-        deeds.push(deed);
+            | b"pg_try_advisory_lock_shared" => Self::Holds(What::Lock),
+            b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" | b"pg_advisory_unlock_all" => Self::Unlocks,
+            b"setseed" => Self::Holds(What::Seed),
+            b"nextval" | b"setval" => Self::TakesNumber,
+            b"lastval" | b"currval" => Self::AsksNumber,
+            b"pg_notify" => Self::Notifies,
+            name if name.starts_with(b"dblink_connect") => Self::Holds(What::Connection),
+            name if runs_text(name) => Self::RunsText,
+            _ => return None,
+        })
     }
 }
 
 /// Functions that run a text which they are given, or read a relation that is named in one.
-pub(super) fn runs_text(name: &[u8]) -> bool {
+fn runs_text(name: &[u8]) -> bool {
     matches!(name, b"ts_stat" | b"ts_rewrite") || name.windows(7).any(|part| part == b"_to_xml")
 }
 
 /// Whether a call of this function, wherever it stands, may do something to the session.
 pub(super) fn matters(name: &[u8]) -> bool {
-    matches!(name, b"set_config" | b"setseed")
-        || name.starts_with(b"dblink_connect")
-        || runs_text(name)
-        || (name.starts_with(b"pg_") && name.windows(9).any(|part| part == b"advisory_") && !xact(name))
-}
-
-/// Whether it gives a number of a sequence, or asks for the last: that matters to those only who ask.
-pub(super) fn counts(name: &[u8]) -> bool {
-    matches!(name, b"nextval" | b"setval" | b"lastval" | b"currval")
-}
-
-/// Locks that end with their transaction.
-fn xact(name: &[u8]) -> bool {
-    name.windows(5).any(|part| part == b"xact_")
+    // A number of a sequence matters to those only who ask for it.
+    !matches!(Does::of(name), None | Some(Does::TakesNumber | Does::AsksNumber | Does::Notifies))
 }
 
 fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Deed {

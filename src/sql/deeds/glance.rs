@@ -1,7 +1,7 @@
 //! A quick look at a text: most statements can do nothing to their session, and are not read further for that.
 
 use super::super::catalog::Catalog;
-use super::call;
+use super::call::Does;
 use super::code::NAME_MAX;
 
 /// Whether a text may do something to its session. Says so of many that don't; never says no of one that does.
@@ -75,8 +75,7 @@ fn may_call(text: &[u8], catalog: Option<&Catalog>) -> bool {
         let Some(small) = small.get_mut(..name.len()) else { return true };
         small.copy_from_slice(name);
         small.make_ascii_lowercase();
-        (own && (call::matters(small) || call::counts(small) || *small == *b"pg_notify"))
-            || catalog.is_some_and(|catalog| !catalog.function(small).is_none())
+        (own && Does::of(small).is_some()) || catalog.is_some_and(|catalog| !catalog.function(small).is_none())
     })
 }
 
