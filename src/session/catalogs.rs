@@ -130,6 +130,12 @@ impl DatabaseCatalog {
         (Changing { catalog: Arc::clone(self) }, self.current.forget())
     }
 
+    /// A client has changed it, or not: it is looked at before what is known is relied on for another server, though not all
+    /// the time.
+    pub fn suspects(&self, now: Instant) {
+        self.changes(now, Upkeep::suspects);
+    }
+
     /// What is to be done with a server that comes back. `None`, mostly: nothing.
     #[inline]
     pub fn care(self: &Arc<Self>, now: Instant) -> Option<Care> {
@@ -205,7 +211,8 @@ impl DatabaseCatalog {
     fn succeeded(&self, outcome: &Outcome, begun: Instant) {
         self.state.lock().told = None;
         if let Outcome::Read(catalog, _) = outcome {
-            events::catalog_loaded(&self.name, catalog.counts(), catalog.fears_anything(), begun.elapsed());
+            let anything = !catalog.anything().is_none();
+            events::catalog_loaded(&self.name, catalog.counts(), anything, begun.elapsed());
         }
     }
 

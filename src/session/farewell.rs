@@ -65,9 +65,7 @@ pub async fn give_back(
     };
     let now = Instant::now();
     let Active { lease, mut work } = farewell.active;
-    if work.exchange.defining || work.exchange.redefined {
-        pump::redefined(farewell.relay, &mut work);
-    }
+    pump::redefined(farewell.relay, &mut work, now);
     let care = pump::care(farewell.relay, &mut work, now);
     let undo = pump::undo(farewell.relay, shared, &mut work.exchange);
     work.xact_ends(shared.micros(now));

@@ -64,9 +64,7 @@ impl Session {
             && let Some(mut lost) = pump.active.take()
         {
             server = Some(lost.lease.endpoint.to_string());
-            if lost.work.exchange.defining {
-                redefined(&pump.relay, &mut lost.work);
-            }
+            redefined(&pump.relay, &mut lost.work, Instant::now());
             lost.lease.discard(ServerClosed::ServerLost, &mut lost.work.tally);
         }
         let reply = reply(&end, server).filter(|_| !half_told);

@@ -12,28 +12,55 @@ type Hasher = foldhash::fast::RandomState;
 
 /// What something may do when it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Danger {
-    /// It may change what belongs to the session.
-    pub touches: bool,
-    /// It may make functions, or what reaches them.
-    pub defines: bool,
-}
+pub struct Danger(u8);
 
 impl Danger {
     /// It may leave something in the session.
-    pub const TOUCHES: Self = Self { touches: true, defines: false };
-    /// It may change the catalog.
-    pub const DEFINES: Self = Self { touches: false, defines: true };
+    pub const TOUCHES: Self = Self(1);
+    /// It may change the catalog: make functions, or what reaches them.
+    pub const DEFINES: Self = Self(2);
+    /// It runs a text that nobody knows, which may do that.
+    pub const RUNS_TEXT: Self = Self(4);
+    /// It may ask for a number of a sequence that the session has.
+    pub const ASKS: Self = Self(8);
+    /// Nobody knows what it does.
+    pub const ANYTHING: Self = Self::TOUCHES.or(Self::RUNS_TEXT);
 
     /// Whether it is none.
     pub fn is_none(self) -> bool {
         self == Self::default()
     }
 
+    /// Whether all of `other` is in it.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Both.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self { touches: self.touches || other.touches, defines: self.defines || other.defines }
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// It, if `condition` holds.
+    #[must_use]
+    pub fn when(self, condition: bool) -> Self {
+        if condition { self } else { Self::default() }
+    }
+
+    /// Each kind of it by itself, as a number.
+    pub(super) fn kinds(self) -> impl Iterator<Item = u8> {
+        (0..8).map(|bit| 1 << bit).filter(move |kind| self.0 & kind != 0)
+    }
+
+    /// The kind of this number.
+    pub(super) fn of_kind(kind: u8) -> Self {
+        Self(kind)
+    }
+
+    /// The same of what is reached unseen. That it defines something is rare there, and is found out afterwards.
+    fn unseen(self) -> Self {
+        if self.has(Self::DEFINES) { Self(self.0 & !Self::DEFINES.0).or(Self::RUNS_TEXT) } else { self }
     }
 }
 
@@ -41,13 +68,15 @@ impl Danger {
 #[derive(Debug, Default)]
 pub struct Catalog {
     functions: HashMap<Name, Danger, Hasher>,
-    /// Relations and types by which code is reached that touches the session, and functions that are written as columns.
-    relations: HashSet<Name, Hasher>,
+    /// Relations and types by which dangerous code is reached, and functions that are written as columns.
+    relations: HashMap<Name, Danger, Hasher>,
+    /// The same of types by their numbers, which parameters have.
+    types: HashMap<u32, Danger, Hasher>,
     procedures: HashSet<Name, Hasher>,
-    /// Any statement may touch the session: an operator, a cast.
-    anything: bool,
-    /// Any DDL may: an event trigger.
-    any_ddl: bool,
+    /// What any statement may do: an operator, a cast.
+    anything: Danger,
+    /// What any DDL may do: an event trigger.
+    any_ddl: Danger,
     /// Some dangerous name is not all ASCII. Clients write those in encodings of their own: each may be it.
     foreign: bool,
 }
@@ -57,6 +86,8 @@ pub struct Catalog {
 pub enum Reached {
     /// A relation or type of this name.
     Relation(Name),
+    /// A type of this number.
+    Type(u32),
     /// A function of this name, by what it has been parsed to.
     Function(Name),
     /// An operator, a cast, or what else has no name where it is used.
@@ -74,7 +105,7 @@ impl Catalog {
     /// Whether nothing in the database is dangerous.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        self.functions.is_empty() && self.relations.is_empty() && !self.anything && !self.any_ddl
+        self.functions.is_empty() && self.relations.is_empty() && self.anything.is_none() && self.any_ddl.is_none()
     }
 
     /// Whether all is as in a catalog without anything.
@@ -85,7 +116,7 @@ impl Catalog {
     /// Whether a statement that calls nothing may be dangerous.
     #[inline]
     pub fn has_relations(&self) -> bool {
-        self.anything || !self.relations.is_empty()
+        !(self.anything.is_none() && self.relations.is_empty())
     }
 
     /// What a call of a function of this name may do.
@@ -94,15 +125,20 @@ impl Catalog {
             return Danger::default();
         }
         if self.foreign && !name.is_ascii() {
-            return Danger::TOUCHES.or(Danger::DEFINES);
+            return Danger::ANYTHING;
         }
         self.functions.get(name).copied().unwrap_or_default()
     }
 
     /// What naming this may do, wherever it stands.
     pub fn named(&self, name: &[u8]) -> Danger {
-        let touches = self.relations.contains(name) || (self.foreign && !name.is_ascii());
-        Danger { touches, defines: false }
+        let known = self.relations.get(name).copied().unwrap_or_default();
+        known.or(Danger::TOUCHES.when(self.foreign && !name.is_ascii()))
+    }
+
+    /// What reading a value of the type with this number may do.
+    pub fn of_type(&self, oid: u32) -> Danger {
+        self.types.get(&oid).copied().unwrap_or_default()
     }
 
     /// Whether there is a procedure of this name.
@@ -110,13 +146,13 @@ impl Catalog {
         self.procedures.contains(name)
     }
 
-    /// Whether any statement may touch the session.
-    pub fn fears_anything(&self) -> bool {
+    /// What any statement may do.
+    pub fn anything(&self) -> Danger {
         self.anything
     }
 
-    /// Whether any DDL may.
-    pub fn fears_ddl(&self) -> bool {
+    /// What any DDL may do.
+    pub fn any_ddl(&self) -> Danger {
         self.any_ddl
     }
 
@@ -125,6 +161,9 @@ impl Catalog {
         (self.functions.len(), self.relations.len())
     }
 }
+
+/// Numbers from this one on are not PostgreSQL's own.
+pub(super) const FIRST_NUMBER: u32 = 16_384;
 
 /// PostgreSQL's own functions and words of its grammar that can be called before a catalog is known.
 pub(super) fn is_harmless(name: &[u8]) -> bool {

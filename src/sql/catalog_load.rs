@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::catalog::{Catalog, Draft, Function, Reached};
+use super::catalog::{Catalog, Danger, Draft, Function, Reached};
 use super::deeds::Name;
 use crate::server::Server;
 use crate::server::simple::{Row, SimpleError, rows};
@@ -100,30 +100,37 @@ fn text(value: Box<[u8]>) -> Option<Box<str>> {
     String::from_utf8(value.into_vec()).ok().map(String::into_boxed_str)
 }
 
-/// The numbers of a class of objects, and of one of them.
-type Caller = (Box<str>, Box<str>);
+/// The numbers of a class of objects, of one of them, and of the kind of danger there.
+type Caller = (Box<str>, Box<str>, Box<str>);
 
 fn caller(row: Row) -> Option<Caller> {
-    let [class, object] = <[_; 2]>::try_from(row).ok()?;
-    Some((text(class?)?, text(object?)?))
+    let [class, object, danger] = <[_; 3]>::try_from(row).ok()?;
+    Some((text(class?)?, text(object?)?, text(danger?)?))
 }
 
 fn reached(draft: &Draft, callers: &[Caller]) -> String {
-    let functions = draft.touching().collect::<Vec<_>>().join(",");
-    let classes = callers.iter().map(|(class, _)| &**class).collect::<Vec<_>>().join(",");
-    let objects = callers.iter().map(|(_, object)| &**object).collect::<Vec<_>>().join(",");
-    REACHED.replace("$FUNCTIONS", &functions).replace("$CLASSES", &classes).replace("$OBJECTS", &objects)
+    let function = |(oid, danger): (&str, Danger)| danger.kinds().map(|kind| (oid.into(), kind)).collect::<Vec<_>>();
+    let functions: Vec<(Box<str>, u8)> = draft.dangerous().flat_map(function).collect();
+    let list = |values: &mut dyn Iterator<Item = String>| values.collect::<Vec<_>>().join(",");
+    REACHED
+        .replace("$FUNCTIONS", &list(&mut functions.iter().map(|(oid, _)| oid.to_string())))
+        .replace("$KINDS", &list(&mut functions.iter().map(|(_, kind)| kind.to_string())))
+        .replace("$CLASSES", &list(&mut callers.iter().map(|(class, ..)| class.to_string())))
+        .replace("$OBJECTS", &list(&mut callers.iter().map(|(_, object, _)| object.to_string())))
+        .replace("$DANGERS", &list(&mut callers.iter().map(|(.., danger)| danger.to_string())))
 }
 
-fn reached_by(row: Row) -> Option<Reached> {
-    let [kind, name] = <[_; 2]>::try_from(row).ok()?;
+fn reached_by(row: Row) -> Option<(Reached, Danger)> {
+    let [kind, danger, name] = <[_; 3]>::try_from(row).ok()?;
     let name = unescaped(&name?)?;
-    Some(match &*kind? {
+    let reached = match &*kind? {
         b"relation" => Reached::Relation(name),
+        b"type" => Reached::Type(str::from_utf8(&name).ok()?.parse().ok()?),
         b"function" => Reached::Function(name),
         b"ddl" => Reached::Ddl,
         _ => Reached::Anything,
-    })
+    };
+    Some((reached, Danger::of_kind(text(danger?)?.parse().ok()?)))
 }
 
 /// The bytes behind `encode(…, 'escape')`.
@@ -204,39 +211,51 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
   LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
 WHERE p.oid >= 16384";
 
-/// What calls PostgreSQL's own functions that touch the session: no dependency on those is recorded, but expressions have
-/// their numbers. (`prosqlbody` is NULL by `older` where `pg_proc` has no such column, before PostgreSQL 14.)
+/// What calls PostgreSQL's own functions that touch the session (1), or ask for its numbers (8): no dependency on those is
+/// recorded, but expressions have their numbers. (`prosqlbody` is NULL by `older` where `pg_proc` has no such column, before
+/// PostgreSQL 14.)
 const CALLERS: &str = "\
 WITH own AS ( \
-  SELECT p.oid FROM pg_proc p WHERE p.oid < 16384 AND (p.proname IN ('set_config', 'setseed', 'ts_stat', 'ts_rewrite') \
+  SELECT p.oid, CASE WHEN p.proname IN ('lastval', 'currval') THEN 8 ELSE 1 END AS danger FROM pg_proc p \
+  WHERE p.oid < 16384 AND (p.proname IN ('set_config', 'setseed', 'ts_stat', 'ts_rewrite', 'lastval', 'currval') \
     OR p.proname ~ '_to_xml' OR (p.proname ~ '^pg_.*advisory_' AND p.proname !~ 'xact_')) \
 ), pattern AS ( \
   SELECT 'funcid (' || string_agg(own.oid::text, '|') || ') ' AS calls FROM own \
+), each AS ( \
+  SELECT own.danger, 'funcid (' || string_agg(own.oid::text, '|') || ') ' AS calls FROM own GROUP BY own.danger \
+), found (class, object, code) AS ( \
+  SELECT 'pg_rewrite'::regclass::oid, r.oid, concat_ws(' ', r.ev_action::text, r.ev_qual::text) FROM pg_rewrite r, pattern \
+      WHERE r.oid >= 16384 AND (r.ev_action::text ~ calls OR r.ev_qual::text ~ calls) \
+  UNION ALL SELECT 'pg_proc'::regclass, p.oid, concat_ws(' ', p.defaults, p.body) \
+    FROM pattern, (VALUES (NULL::text)) older (prosqlbody), LATERAL ( \
+        SELECT q.oid, q.proargdefaults::text AS defaults, prosqlbody::text AS body FROM pg_proc q WHERE q.oid >= 16384) p \
+      WHERE p.defaults ~ calls OR p.body ~ calls \
+  UNION ALL SELECT 'pg_attrdef'::regclass, a.oid, a.adbin::text FROM pg_attrdef a, pattern WHERE a.adbin::text ~ calls \
+  UNION ALL SELECT 'pg_constraint'::regclass, c.oid, c.conbin::text FROM pg_constraint c, pattern \
+      WHERE c.conbin::text ~ calls \
+  UNION ALL SELECT 'pg_policy'::regclass, p.oid, concat_ws(' ', p.polqual::text, p.polwithcheck::text) \
+      FROM pg_policy p, pattern WHERE p.polqual::text ~ calls OR p.polwithcheck::text ~ calls \
+  UNION ALL SELECT 'pg_type'::regclass, t.oid, t.typdefaultbin::text FROM pg_type t, pattern \
+      WHERE t.typdefaultbin::text ~ calls \
+  UNION ALL SELECT 'pg_trigger'::regclass, t.oid, t.tgqual::text FROM pg_trigger t, pattern WHERE t.tgqual::text ~ calls \
 ) \
-SELECT 'pg_rewrite'::regclass::oid, r.oid FROM pg_rewrite r, pattern \
-    WHERE r.oid >= 16384 AND (r.ev_action::text ~ calls OR r.ev_qual::text ~ calls) \
-UNION ALL SELECT 'pg_proc'::regclass, p.oid FROM pattern, (VALUES (NULL::text)) older (prosqlbody), LATERAL ( \
-      SELECT q.oid, q.proargdefaults::text AS defaults, prosqlbody::text AS body FROM pg_proc q WHERE q.oid >= 16384) p \
-    WHERE p.defaults ~ calls OR p.body ~ calls \
-UNION ALL SELECT 'pg_attrdef'::regclass, a.oid FROM pg_attrdef a, pattern WHERE a.adbin::text ~ calls \
-UNION ALL SELECT 'pg_constraint'::regclass, c.oid FROM pg_constraint c, pattern WHERE c.conbin::text ~ calls \
-UNION ALL SELECT 'pg_policy'::regclass, p.oid FROM pg_policy p, pattern \
-    WHERE p.polqual::text ~ calls OR p.polwithcheck::text ~ calls \
-UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t, pattern WHERE t.typdefaultbin::text ~ calls \
-UNION ALL SELECT 'pg_trigger'::regclass, t.oid FROM pg_trigger t, pattern WHERE t.tgqual::text ~ calls \
-UNION ALL SELECT 'pg_operator'::regclass, o.oid FROM pg_operator o, own WHERE o.oid >= 16384 AND o.oprcode = own.oid \
-UNION ALL SELECT 'pg_cast'::regclass, c.oid FROM pg_cast c, own WHERE c.oid >= 16384 AND c.castfunc = own.oid \
-UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid::oid FROM pg_aggregate a, own \
+SELECT found.class, found.object, each.danger FROM found JOIN each ON found.code ~ each.calls \
+UNION ALL SELECT 'pg_operator'::regclass, o.oid, own.danger FROM pg_operator o, own \
+    WHERE o.oid >= 16384 AND o.oprcode = own.oid \
+UNION ALL SELECT 'pg_cast'::regclass, c.oid, own.danger FROM pg_cast c, own WHERE c.oid >= 16384 AND c.castfunc = own.oid \
+UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid::oid, own.danger FROM pg_aggregate a, own \
     WHERE a.aggfnoid::oid >= 16384 AND own.oid IN (a.aggtransfn, a.aggfinalfn)";
 
-/// What depends on the functions `$FUNCTIONS`, or on the objects `$OBJECTS` of `$CLASSES`. From a relation on only what
-/// reads it or writes it unseen: views, rules, policies, functions; its parents, and where a foreign key cascades, those
-/// referenced.
+/// What depends on the functions `$FUNCTIONS`, or on the objects `$OBJECTS` of `$CLASSES`, and by which kind of danger. From
+/// a relation on only what reads it or writes it unseen: views, rules, policies, functions; its parents, and where a foreign
+/// key cascades, those referenced. Where the type of a column runs code, so does that of its rows.
 const REACHED: &str = "\
-WITH RECURSIVE reached (class, object) AS ( \
-  SELECT 'pg_proc'::regclass::oid, f.oid FROM unnest('{$FUNCTIONS}'::oid[]) f (oid) \
-  UNION SELECT c.class, c.object FROM unnest('{$CLASSES}'::oid[], '{$OBJECTS}'::oid[]) c (class, object) \
-  UNION SELECT next.class, next.object FROM reached r CROSS JOIN LATERAL ( \
+WITH RECURSIVE reached (class, object, danger) AS ( \
+  SELECT 'pg_proc'::regclass::oid, f.oid, f.danger \
+    FROM unnest('{$FUNCTIONS}'::oid[], '{$KINDS}'::int[]) f (oid, danger) \
+  UNION SELECT c.class, c.object, c.danger \
+    FROM unnest('{$CLASSES}'::oid[], '{$OBJECTS}'::oid[], '{$DANGERS}'::int[]) c (class, object, danger) \
+  UNION SELECT next.class, next.object, r.danger FROM reached r CROSS JOIN LATERAL ( \
     SELECT d.classid AS class, d.objid AS object FROM pg_depend d \
       WHERE d.refclassid = r.class AND d.refobjid = r.object AND (r.class IN ('pg_proc'::regclass, 'pg_type'::regclass) \
         OR (r.class = 'pg_class'::regclass \
@@ -261,19 +280,21 @@ WITH RECURSIVE reached (class, object) AS ( \
     UNION ALL SELECT 'pg_class'::regclass, c.confrelid FROM pg_constraint c \
       WHERE r.class = 'pg_class'::regclass AND c.conrelid = r.object AND c.contype = 'f' \
         AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd')) \
-    UNION ALL SELECT 'pg_type'::regclass, c.reltype FROM pg_class c \
-      WHERE r.class = 'pg_class'::regclass AND c.oid = r.object AND c.relkind = 'c' \
+    UNION ALL SELECT 'pg_type'::regclass, c.reltype FROM pg_depend d JOIN pg_class c ON c.oid = d.objid \
+      WHERE r.class = 'pg_type'::regclass AND d.refclassid = r.class AND d.refobjid = r.object \
+        AND d.classid = 'pg_class'::regclass AND c.reltype <> 0 \
   ) next \
 ) \
-SELECT found.kind, encode(convert_to(found.name::text, getdatabaseencoding()), 'escape') FROM ( \
-  SELECT 'relation' AS kind, c.relname AS name FROM reached r JOIN pg_class c ON c.oid = r.object \
+SELECT found.kind, found.danger, encode(convert_to(found.name, getdatabaseencoding()), 'escape') FROM ( \
+  SELECT 'relation' AS kind, r.danger, c.relname::text AS name FROM reached r JOIN pg_class c ON c.oid = r.object \
     WHERE r.class = 'pg_class'::regclass AND c.relkind NOT IN ('i', 'I') \
-  UNION SELECT 'relation', t.typname FROM reached r JOIN pg_type t ON t.oid = r.object \
+  UNION SELECT 'relation', r.danger, t.typname::text FROM reached r JOIN pg_type t ON t.oid = r.object \
     WHERE r.class = 'pg_type'::regclass \
-  UNION SELECT 'function', p.proname FROM reached r JOIN pg_proc p ON p.oid = r.object \
+  UNION SELECT 'type', r.danger, r.object::text FROM reached r WHERE r.class = 'pg_type'::regclass \
+  UNION SELECT 'function', r.danger, p.proname::text FROM reached r JOIN pg_proc p ON p.oid = r.object \
     WHERE r.class = 'pg_proc'::regclass \
-  UNION SELECT 'ddl', '' FROM reached r WHERE r.class = 'pg_event_trigger'::regclass \
-  UNION SELECT 'anything', '' FROM reached r WHERE r.class IN ('pg_operator'::regclass, 'pg_cast'::regclass, \
+  UNION SELECT 'ddl', r.danger, '' FROM reached r WHERE r.class = 'pg_event_trigger'::regclass \
+  UNION SELECT 'anything', r.danger, '' FROM reached r WHERE r.class IN ('pg_operator'::regclass, 'pg_cast'::regclass, \
     'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass, \
     'pg_conversion'::regclass, 'pg_transform'::regclass) \
 ) found";

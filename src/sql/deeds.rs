@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 pub use self::call::{Given, SetConfig};
 pub(super) use self::code::judge_body;
 pub use self::glance::may_do;
+pub use self::reach::with_types;
 use super::catalog::{Catalog, Danger};
 use super::effects::Effects;
 use super::grammar::{Create, Discard, Isolation, Kind, Modes, Script, Setting, SettingName, Statement, Temp, Value};
@@ -50,6 +51,8 @@ pub enum Deed {
     TakesNumber,
     /// `lastval()` or `currval()`: it asks which number it has.
     AsksNumber,
+    /// Code that it reaches may ask that.
+    MayAskNumber,
     /// DISCARD SEQUENCES: it has none any more.
     ForgetsNumbers,
     /// NOTIFY: leaves nothing behind, but others hear of it.
@@ -58,6 +61,8 @@ pub enum Deed {
     Unclear(Doubt),
     /// What is known of the database's functions may not hold any more.
     Defines,
+    /// The same, if a text that nobody knows is such.
+    MayDefine,
 }
 
 /// What only the server has that made it.
@@ -125,7 +130,7 @@ pub fn of_script(script: &Script, source: Source<'_>, catalog: Option<&Catalog>)
 pub fn of(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>) -> Deeds {
     let mut deeds = Deeds::new();
     if statement.effects.has(Effects::UNSURE) {
-        deeds.push(Deed::Unclear(Doubt::Text));
+        deeds.extend([Deed::Unclear(Doubt::Text), Deed::MayDefine]);
         return deeds;
     }
     of_kind(&statement.kind, source, catalog, &mut deeds);
@@ -165,7 +170,7 @@ fn of_kind(kind: &Kind, source: Source<'_>, catalog: Option<&Catalog>, deeds: &m
             // It runs whenever it is executed.
             let inner = Source::new(source.raw(*body), source.dialect);
             let runs = of_script(&Script::of(inner.text, inner.dialect), inner, catalog).unwrap_or_default();
-            let of_numbers = |deed: &&Deed| matches!(deed, Deed::TakesNumber | Deed::AsksNumber);
+            let of_numbers = |deed: &&Deed| matches!(deed, Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber);
             deeds.extend(runs.iter().flatten().filter(of_numbers).cloned());
             if runs.iter().flatten().any(|deed| !matches!(deed, Deed::Local | Deed::Notifies) && !of_numbers(&deed)) {
                 deeds.push(Deed::Unclear(Doubt::Code));
@@ -186,7 +191,10 @@ fn of_kind(kind: &Kind, source: Source<'_>, catalog: Option<&Catalog>, deeds: &m
         Kind::Drop(_) => Deed::MayLet(What::Temporary),
         Kind::Do { body, language } => return code(*body, *language, source, catalog, deeds),
         Kind::Explain { analyze: true, inner } => return of_kind(inner, source, catalog, deeds),
-        Kind::Unknown => Deed::Unclear(Doubt::Text),
+        Kind::Unknown => {
+            deeds.push(Deed::MayDefine);
+            Deed::Unclear(Doubt::Text)
+        }
         _ => return,
     };
     deeds.push(deed);
@@ -203,17 +211,20 @@ fn code(body: Span, language: Option<Span>, source: Source<'_>, catalog: Option<
         Some(body) => judge_body(body, source.dialect, &mut |name| {
             catalog.map_or(Danger::TOUCHES, |catalog| catalog.function(name).or(catalog.named(name)))
         }),
-        None => Danger::TOUCHES.or(Danger::DEFINES),
+        None => Danger::ANYTHING,
     };
-    if danger.touches {
+    if danger.has(Danger::TOUCHES) {
         deeds.push(Deed::Unclear(Doubt::Code));
-    } else if body.as_ref().is_some_and(|body| code::asks_number(body, source.dialect)) {
+    }
+    if danger.has(Danger::ASKS) {
         deeds.push(Deed::AsksNumber);
     }
     // What it is that is run then may be DDL: code for once often is.
     let dynamic = |body: &[u8]| memchr::memchr2_iter(b'x', b'X', body).any(|at| executes(body, at));
-    if danger.defines || (danger.touches && body.as_deref().is_some_and(dynamic)) {
+    if danger.has(Danger::DEFINES) || (danger.has(Danger::RUNS_TEXT) && body.as_deref().is_none_or(dynamic)) {
         deeds.push(Deed::Defines);
+    } else if danger.has(Danger::RUNS_TEXT) {
+        deeds.push(Deed::MayDefine);
     }
 }
 

@@ -155,6 +155,12 @@ pub fn bind_values(frame: &[u8]) -> Option<Vec<Option<&[u8]>>> {
     Some(values)
 }
 
+/// The numbers of the types of its parameters that a Parse names, of its body behind the name; 0: the server finds out.
+pub fn parse_types(definition: &[u8]) -> impl Iterator<Item = u32> {
+    let types = c_string(definition).and_then(|(_, size)| definition.get(size + 2..)).unwrap_or_default();
+    types.chunks_exact(4).filter_map(|oid| oid.try_into().ok()).map(u32::from_be_bytes)
+}
+
 /// The name at the front of a Parse, and the bytes of the frame up to its end.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! When the catalog of a database is read, looked at or waited for, and whether what was read holds. It is looked at by
 //! the half of `catalog_refresh`, so that nobody waits for that where there is traffic; past all of it nobody's server
-//! goes to the next client before it was.
+//! goes to the next client before it was. Nor does it once somebody may have changed it who could not say so; but then
+//! looking takes a part of the time only.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,12 @@ pub(super) struct Upkeep {
     version: u64,
     /// Clients that are about to change it: what is read meanwhile is a thing of the past at any moment.
     changing: u32,
+    /// Grows with every client that may have changed it, for all one knows.
+    suspicions: u64,
+    /// So many of these it was looked at for.
+    settled: u64,
+    /// By then looking has taken its part of the time only.
+    paid: Option<Instant>,
     busy: bool,
     /// No look before: after a failure, and so that reading takes a small part of the time only.
     not_before: Option<Instant>,
@@ -46,6 +53,7 @@ pub(super) enum Next {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Look {
     version: u64,
+    suspicions: u64,
     /// Of the catalog that is known already.
     pub(super) fingerprint: Option<Fingerprint>,
 }
@@ -75,10 +83,24 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// What took so long is not done again before so many times that have passed.
 const REST: u32 = 4;
+/// But for what may have changed so much of that time is given beforehand: it seldom has.
+const CREDIT: Duration = Duration::from_secs(1);
 
 impl Upkeep {
     pub(super) fn new(refresh: Duration) -> Self {
-        Self { refresh, last: None, stale: false, version: 0, changing: 0, busy: false, not_before: None, failures: 0 }
+        Self {
+            refresh,
+            last: None,
+            stale: false,
+            version: 0,
+            changing: 0,
+            suspicions: 0,
+            settled: 0,
+            paid: None,
+            busy: false,
+            not_before: None,
+            failures: 0,
+        }
     }
 
     /// Whether somebody looks.
@@ -99,6 +121,11 @@ impl Upkeep {
         self.version += 1;
     }
 
+    /// Somebody may have changed it.
+    pub(super) fn suspects(&mut self) {
+        self.suspicions += 1;
+    }
+
     /// From now on it is looked at so often; what was read last is looked at soon.
     pub(super) fn set_refresh(&mut self, refresh: Duration, now: Instant) {
         self.refresh = refresh;
@@ -112,7 +139,10 @@ impl Upkeep {
         match &self.last {
             Some(last) if !self.stale => {
                 let part = if self.busy { self.refresh } else { self.refresh / 2 };
-                Some(last.verified + part)
+                let routine = last.verified + part;
+                let suspected = self.suspicions != self.settled;
+                let allowed = self.paid.and_then(|paid| paid.checked_sub(CREDIT)).unwrap_or(now);
+                Some(if suspected { routine.min(allowed) } else { routine })
             }
             _ if self.busy || self.changing > 0 => None,
             _ => Some(self.not_before.unwrap_or(now)),
@@ -128,7 +158,7 @@ impl Upkeep {
             (false, last) if due => {
                 self.busy = true;
                 let fingerprint = last.as_ref().map(|last| last.fingerprint.clone());
-                Next::Look(Look { version: self.version, fingerprint })
+                Next::Look(Look { version: self.version, suspicions: self.suspicions, fingerprint })
             }
             _ => Next::Nothing,
         }
@@ -137,7 +167,9 @@ impl Upkeep {
     /// A look that began at `begun` has ended.
     pub(super) fn ended(&mut self, look: &Look, outcome: Outcome, begun: Instant, now: Instant) -> Verdict {
         self.busy = false;
-        self.not_before = Some(now + now.saturating_duration_since(begun) * REST);
+        let took = now.saturating_duration_since(begun);
+        self.not_before = Some(now + took * REST);
+        self.paid = Some(self.paid.map_or(begun, |paid| paid.max(begun)) + took * (REST + 1));
         let changed = !self.stale && self.last.is_some();
         let (catalog, changed) = match (outcome, self.last.take()) {
             (Outcome::GivenUp, last) => {
@@ -161,6 +193,7 @@ impl Upkeep {
             }
         };
         self.failures = 0;
+        self.settled = look.suspicions;
         // What has changed since it began may not be in what it has found.
         self.stale = self.version != look.version;
         match catalog {
@@ -243,6 +276,35 @@ mod tests {
         let look = looks(upkeep.next(false, begun + 5 * SECOND));
         let verdict = upkeep.ended(&look, Outcome::Same, begun + 5 * SECOND, begun + 5 * SECOND);
         assert!(matches!(verdict, Verdict::Known { changed: false, .. }), "whom it concerned knew it as unknown");
+    }
+
+    #[test]
+    fn what_may_have_been_changed_is_looked_at_at_once_but_not_all_the_time() {
+        let begun = Instant::now();
+        let mut upkeep = known(begun);
+        upkeep.suspects();
+        let look = looks(upkeep.next(false, begun));
+        assert_eq!(upkeep.next(false, begun), Next::Wait, "nobody relies on what is known");
+        upkeep.suspects();
+        let verdict = upkeep.ended(&look, Outcome::Same, begun, begun + SECOND);
+        assert!(matches!(verdict, Verdict::Known { changed: false, .. }));
+        assert_eq!(upkeep.next(false, begun + 2 * SECOND), Next::Nothing, "looking takes a part of the time");
+        let look = looks(upkeep.next(false, begun + 5 * SECOND));
+        let verdict = upkeep.ended(&look, read("2"), begun + 5 * SECOND, begun + 5 * SECOND);
+        assert!(matches!(verdict, Verdict::Known { changed: true, .. }));
+        assert_eq!(upkeep.next(false, begun + 9 * SECOND), Next::Nothing);
+        let (mut now, took) = (begun + 9 * SECOND, SECOND / 100);
+        let mut looks_at = |now: Instant| {
+            upkeep.suspects();
+            let Next::Look(look) = upkeep.next(false, now) else { return false };
+            upkeep.ended(&look, Outcome::Same, now, now + took);
+            true
+        };
+        let count = (0..1000).filter(|_| {
+            now += took;
+            looks_at(now)
+        });
+        assert!((200..250).contains(&count.count()), "one in five, and some beforehand");
     }
 
     #[test]

@@ -64,8 +64,10 @@ pub struct Exchange {
     pub(super) changes: Changes,
     /// The client has sent what may change the database's functions, and its transaction is not over.
     pub defining: bool,
+    /// It has sent what nobody knows, which may be such.
+    pub may_define: bool,
     /// What the client has changed there holds for others, too.
-    pub redefined: bool,
+    pub redefined: Redefined,
     /// What becomes of the session there.
     pub session: Course,
     /// The server has carried them out.
@@ -138,6 +140,18 @@ pub struct Course {
     pub rerun: Rerun,
     /// Whether it has notified there, and who knows.
     pub notifies: Notifies,
+}
+
+/// Whether the database's functions may be others since a transaction is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Redefined {
+    /// They are not.
+    #[default]
+    No,
+    /// It has run what nobody knows: the catalog tells when it is looked at.
+    Perhaps,
+    /// They are.
+    Surely,
 }
 
 /// Whether a client notifies on its server.
@@ -261,6 +275,7 @@ impl Exchange {
             parsed,
             changes,
             defining,
+            may_define,
             redefined,
             session,
             changed,
@@ -292,7 +307,7 @@ impl Exchange {
         session.reset();
         for flag in [
             defining,
-            redefined,
+            may_define,
             changed,
             rolled_back,
             committed,
@@ -314,7 +329,7 @@ impl Exchange {
         *after_run = AfterRun::Nothing;
         (*unnamed_does, *parsed) = (Does::default(), Does::default());
         portals.clear();
-        (*block, *done) = (Block::Outside, Done::Nothing);
+        (*block, *done, *redefined) = (Block::Outside, Done::Nothing, Redefined::No);
         before.clear();
         *last_words = None;
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::ending::until_nul;
-use super::exchange::{Block, Exchange};
+use super::exchange::{Block, Exchange, Redefined};
 use super::machine::Relay;
 use super::portals::Does;
 use super::prepared::Statement;
@@ -14,6 +14,7 @@ use crate::session::catalogs::DatabaseCatalog;
 use crate::sql::Dialect;
 use crate::sql::catalog::Catalog;
 use crate::sql::deeds::{self, Deed, Deeds};
+use crate::wire::frame;
 
 /// The catalog of a database, as all its sessions see it.
 #[derive(Debug, Default)]
@@ -102,17 +103,51 @@ impl Functions {
     /// What each statement of a text does, for one that is sent now.
     pub(super) fn read(&self, exchange: &mut Exchange, text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
         let deeds = deeds::of_text(text, dialect, self.known(exchange).catalog())?;
-        exchange.defining |= deeds.iter().flatten().any(|deed| *deed == Deed::Defines);
+        exchange.notes_definitions(deeds.iter().flatten());
         Some(deeds)
     }
 
-    /// What the only statement of a text does.
-    pub(super) fn read_one(&self, exchange: &mut Exchange, text: &[u8], dialect: Dialect) -> Option<Arc<Deeds>> {
-        self.read(exchange, until_nul(text), dialect)?.into_vec().into_iter().next().map(Arc::new)
+    /// What the only statement of a definition does: of a text and the types of its parameters.
+    pub(super) fn read_one(&self, exchange: &mut Exchange, definition: &[u8], dialect: Dialect) -> Option<Arc<Deeds>> {
+        let text = until_nul(definition);
+        let known = self.known(exchange);
+        let deeds = deeds::of_text(text, dialect, known.catalog());
+        let deeds = deeds.and_then(|deeds| deeds.into_vec().into_iter().next());
+        let deeds = match known {
+            Known::Quiet(_) => deeds,
+            Known::Loaded(_) => deeds::with_types(deeds, frame::parse_types(definition), known.catalog()),
+        }?;
+        drop(known);
+        exchange.notes_definitions(deeds.iter());
+        Some(Arc::new(deeds))
+    }
+
+    /// Whether anything is known.
+    pub(super) fn are_known(&self, exchange: &Exchange) -> bool {
+        self.known(exchange).catalog().is_some()
     }
 }
 
 impl Exchange {
+    /// The client sends statements that do this.
+    fn notes_definitions<'a>(&mut self, deeds: impl Iterator<Item = &'a Deed>) {
+        for deed in deeds {
+            self.defining |= *deed == Deed::Defines;
+            self.may_define |= *deed == Deed::MayDefine;
+        }
+    }
+
+    /// Its transaction is over, or given up: what it may have changed for others by now.
+    pub fn takes_redefined(&mut self) -> Redefined {
+        let pending = match (self.defining, self.may_define) {
+            (true, _) => Redefined::Surely,
+            (false, true) => Redefined::Perhaps,
+            (false, false) => Redefined::No,
+        };
+        let noted = std::mem::take(&mut self.redefined);
+        if noted == Redefined::No { pending } else { noted }
+    }
+
     /// Whether what the client has sent may commit before the server is heard.
     pub(super) fn may_commit_now(&self) -> bool {
         self.block != Block::Inside || self.pipeline.iter().any(|owed| owed.ending().is_some())
@@ -126,22 +161,26 @@ impl Relay {
         if !self.tracks || (does.deeds.is_none() && matches!(self.functions.known(exchange), Known::Quiet(_))) {
             return does;
         }
-        Does { deeds: self.functions.read_one(exchange, statement.text(), statement.dialect()), ..does }
+        Does { deeds: self.functions.read_one(exchange, statement.definition(), statement.dialect()), ..does }
     }
 
     /// The server is ready: what the client has changed in the catalog, others may see.
     #[inline]
     pub(super) fn defined(&self, exchange: &mut Exchange, idle: bool) {
-        if exchange.defining && idle {
-            exchange.redefined = true;
-            exchange.defining = !exchange.pipeline.is_empty();
+        if (exchange.defining || exchange.may_define) && idle {
+            exchange.redefined = exchange.takes_redefined();
+            let more = !exchange.pipeline.is_empty();
+            exchange.defining &= more;
+            exchange.may_define &= more;
         }
     }
 
     /// A command has come to its end. Where statements are not read, its tag tells that it is DDL.
     pub(super) fn defines(&self, exchange: &mut Exchange, tag: &[u8]) {
         exchange.defining |= !self.tracks && may_define(tag);
-        exchange.redefined |= exchange.defining && tag == b"COMMIT\0";
+        if exchange.defining && tag == b"COMMIT\0" {
+            exchange.redefined = Redefined::Surely;
+        }
     }
 }
 

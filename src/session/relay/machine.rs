@@ -285,10 +285,8 @@ impl Relay {
         }
         match header.tag {
             frontend::QUERY => Ok(self.query(server, header, have, steps)),
-            frontend::FUNCTION_CALL => {
-                self.calls_function(server.exchange, have);
-                Ok(self.simple(server, Owed::Function, &Said::One(first_word(b"select")), steps))
-            }
+            frontend::FUNCTION_CALL if have.len() < header.total.min(HEADER + 4) => Ok(Take::Stop(Stop::Input)),
+            frontend::FUNCTION_CALL => Ok(self.function_call(server, have, steps)),
             frontend::PARSE => self.parse(server, header, have, steps),
             frontend::BIND => self.bind(server, header, have, steps),
             frontend::DESCRIBE => self.describe(server, header, have, steps),

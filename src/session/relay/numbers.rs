@@ -78,7 +78,7 @@ impl Numbers {
     pub(super) fn does(&mut self, deed: &Deed) {
         match deed {
             Deed::TakesNumber => (self.taken, self.took) = (true, true),
-            Deed::AsksNumber => self.took = false,
+            Deed::AsksNumber | Deed::MayAskNumber => self.took = false,
             Deed::ForgetsNumbers | Deed::DiscardAll => self.discarded(),
             _ => {}
         }
@@ -128,29 +128,36 @@ impl Relay {
     pub(super) fn before_numbers<'a>(
         &mut self,
         server: &mut Attached<'_>,
-        mut deeds: impl Iterator<Item = &'a Deed> + Clone,
+        deeds: impl Iterator<Item = &'a Deed> + Clone,
         steps: &mut Steps,
     ) {
         let exchange = &mut *server.exchange;
         if !(self.tracks && self.own_names) {
             return;
         }
-        let asked = deeds.clone().any(|deed| *deed == Deed::AsksNumber);
-        if asked {
-            self.asks_numbers = true;
-            exchange.session.numbers.asks = true;
-            exchange.session.numbers.news |= !exchange.session.numbers.watched;
-        }
-        let numbers = &exchange.session.numbers;
-        let may_ask = asked || deeds.any(|deed| *deed == Deed::Unclear(Doubt::Code));
-        if may_ask && numbers.others && !numbers.taken && exchange.pipeline.status != Status::Failed {
+        let any = |asks: &Deed| deeds.clone().any(|deed| deed == asks);
+        let (asks, reached) = (any(&Deed::AsksNumber), any(&Deed::MayAskNumber));
+        let unclear = any(&Deed::Unclear(Doubt::Code));
+        // What code asks for it has taken within the same transaction, mostly: for that nobody keeps a server.
+        self.asks_numbers |= asks;
+        // Text that nobody knows may ask where others' numbers are not to be discarded any more.
+        let too_late = unclear && exchange.session.numbers.taken && exchange.session.numbers.others;
+        let watches = asks || reached || (too_late && (exchange.defining || self.functions.are_known(exchange)));
+        let numbers = &mut exchange.session.numbers;
+        numbers.asks |= asks;
+        numbers.news |= watches && !numbers.watched;
+        if (asks || reached || unclear)
+            && numbers.others
+            && !numbers.taken
+            && exchange.pipeline.status != Status::Failed
+        {
             put_discard(exchange, steps);
         }
     }
 
     /// Whether this is what a server says that has no number for who asks.
     pub(super) fn asked_number(&self, server: &Attached<'_>, error: &[u8]) -> bool {
-        let asks = |deeds: &[Deed]| deeds.contains(&Deed::AsksNumber);
+        let asks = |deeds: &[Deed]| deeds.iter().any(|deed| matches!(deed, Deed::AsksNumber | Deed::MayAskNumber));
         let asked = match server.exchange.pipeline.front() {
             _ if !(self.tracks && self.own_names) => false,
             Some(Owed::Query { deeds: Some(running), .. }) => asks(running.current()),

@@ -156,8 +156,9 @@ impl Own {
             Deed::RollbackTo(name) => self.rolls_back_to(name),
             Deed::Holds(what, name) => self.holds(*what, name),
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
-            Deed::TakesNumber | Deed::AsksNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
-            Deed::Local | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) | Deed::Defines => {}
+            Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
+            Deed::Local | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
+            Deed::Defines | Deed::MayDefine => {}
         }
     }
 

@@ -69,11 +69,6 @@ impl Statement {
         self.place.definition()
     }
 
-    /// Its text.
-    pub(super) fn text(&self) -> &[u8] {
-        until_nul(self.definition())
-    }
-
     /// How that is read.
     pub(super) fn dialect(&self) -> Dialect {
         self.dialect

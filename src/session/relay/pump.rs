@@ -12,6 +12,7 @@ use bytes::{Buf, BytesMut};
 
 use super::active::{Active, Work, drain, write_out};
 use super::backend::Heard;
+use super::exchange::Redefined;
 use super::machine::{Relay, Stop};
 use super::pipeline::Status;
 use super::steps::Steps;
@@ -298,9 +299,9 @@ impl Pump {
         steps.clear();
         let heard = self.relay.from_server(&mut active.attached(), input, steps);
         active.work.tally.bytes_sent += input.len() as u64;
-        if std::mem::take(&mut active.work.exchange.redefined) {
+        if active.work.exchange.redefined != Redefined::No {
             // Before the client knows, and can tell others.
-            redefined(&self.relay, &mut active.work);
+            redefined(&self.relay, &mut active.work, Instant::now());
         }
         // What came before a message that is none is an answer all the same.
         self.gone |= write_out(&mut self.client, cx, &steps.to_client, input, &mut self.to_client).is_err();

@@ -55,6 +55,7 @@ impl Relay {
             return Ok(HOLD);
         }
         let deeds = self.reads_statement(server.exchange, &have[front..], cut);
+        self.before_code(server, deeds.as_deref(), steps);
         let exchange = &mut *server.exchange;
         exchange.parsed = Does { effect: word.effect(&have[front..], cut), deeds };
         if name.is_empty() {
@@ -95,9 +96,13 @@ impl Relay {
         if !self.begin(server, server.exchange.vetted, steps) {
             return Ok(HOLD);
         }
+        server.exchange.counts.client_parses += 1;
+        let failed = server.exchange.pipeline.status == Status::Failed;
+        if !duplicate && (failed || !there) {
+            let does = self.does_now(server.exchange, &statement);
+            self.before_code(server, does.deeds.as_deref(), steps);
+        }
         let exchange = &mut *server.exchange;
-        exchange.counts.client_parses += 1;
-        let failed = exchange.pipeline.status == Status::Failed;
         if duplicate {
             let error = if failed && !statement.word().leaves_failed() {
                 in_failed_transaction()
@@ -140,7 +145,7 @@ impl Relay {
             let exchange = &*server.exchange;
             let does = if head.statement.is_empty() { &exchange.unnamed_does } else { &exchange.parsed };
             let does = bound(does.clone(), header, have);
-            self.before_numbers(server, does.deeds().unwrap_or_default().iter(), steps);
+            self.before_code(server, does.deeds.as_deref(), steps);
             let exchange = &mut *server.exchange;
             exchange.portals.bind(head.portal, does);
             exchange.unnamed.used();
@@ -152,7 +157,8 @@ impl Relay {
             Ok(statement) => statement,
             Err(take) => return Ok(take),
         };
-        self.before_numbers(server, statement.deeds().unwrap_or_default().iter(), steps);
+        let does = bound(self.does_now(server.exchange, &statement), header, have);
+        self.before_code(server, does.deeds.as_deref(), steps);
         let name = statement.name();
         steps.to_server.own(|out| {
             let length = header.total - 1 + name.len() - head.statement.len();
@@ -162,7 +168,6 @@ impl Relay {
                 out.put_slice(part);
             }
         });
-        let does = bound(self.does_now(server.exchange, &statement), header, have);
         server.exchange.portals.bind(head.portal, does);
         server.exchange.counts.binds += 1;
         server.exchange.pipeline.push(Owed::Bind(How::Reply));
@@ -185,6 +190,9 @@ impl Relay {
                 Ok(statement) => statement,
                 Err(take) => return Ok(take),
             };
+            // It may be read anew.
+            let does = self.does_now(server.exchange, &statement);
+            self.before_code(server, does.deeds.as_deref(), steps);
             steps.to_server.own(|out| put_frame(out, frontend::DESCRIBE, &[b"S", statement.name(), b"\0"]));
             server.exchange.pipeline.push(Owed::Describe);
             return Ok(Take::Drop);

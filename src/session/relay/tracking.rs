@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::Stop;
 use super::ending::until_nul;
 use super::exchange::Exchange;
-use super::machine::{Attached, Relay};
+use super::machine::{Attached, Relay, Take};
 use super::own::{Own, outlasts_rollback};
 use super::pipeline::Owed;
 use super::prepared::Statement;
 use super::steps::Steps;
 use super::table::Reading;
 use super::undo::Undo;
+use super::words::{Said, first_word};
 use crate::config::model::Listen;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
 use crate::sql::{Catalog, Dialect};
@@ -25,6 +27,9 @@ pub(super) const READ_MAX: usize = 256 * 1024;
 
 /// lo_open and its like, as `pg_proc.dat` numbers them.
 const LARGE_OBJECTS: [u32; 14] = [715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171];
+
+/// `currval()` and `lastval()`.
+const ASK_NUMBER: [u32; 2] = [1575, 2559];
 
 /// What the statements of a text do, and how many of them have come to their end.
 #[derive(Debug)]
@@ -101,11 +106,34 @@ impl Relay {
     }
 
     /// A FunctionCall: only those of large objects are known to leave nothing behind.
-    pub(super) fn calls_function(&self, exchange: &mut Exchange, frame: &[u8]) {
-        let oid = frame.get(HEADER..HEADER + 4).and_then(|oid| oid.try_into().ok()).map(u32::from_be_bytes);
-        if self.tracks && !oid.is_some_and(|oid| LARGE_OBJECTS.contains(&oid)) {
-            doubts(exchange, Doubt::Code);
+    pub(super) fn function_call(&mut self, server: &mut Attached<'_>, frame: &[u8], steps: &mut Steps) -> Take {
+        let oid = frame.get(HEADER..HEADER + 4).and_then(|oid| oid.try_into().ok()).map_or(0, u32::from_be_bytes);
+        let mut deeds = Deeds::new();
+        if self.tracks && !LARGE_OBJECTS.contains(&oid) {
+            deeds.push(Deed::Unclear(Doubt::Code));
+            server.exchange.may_define = true;
         }
+        if ASK_NUMBER.contains(&oid) {
+            deeds.push(Deed::AsksNumber);
+        }
+        let said = Said::One(first_word(b"select"));
+        server.exchange.asks(|in_block| said.allows_cancel(in_block));
+        if !self.begin(server, self.own_names && said.allows_prefix(), steps) {
+            return Take::Stop(Stop::Hold);
+        }
+        self.before_code(server, Some(&deeds), steps);
+        server.exchange.pipeline.push(Owed::Function);
+        Take::Forward
+    }
+
+    /// PostgreSQL runs code when it reads and plans a statement, too: what that leaves is there whether or not anything is
+    /// executed.
+    pub(super) fn before_code(&mut self, server: &mut Attached<'_>, deeds: Option<&Deeds>, steps: &mut Steps) {
+        let Some(deeds) = deeds.filter(|_| self.tracks) else { return };
+        if deeds.contains(&Deed::Unclear(Doubt::Code)) {
+            doubts(server.exchange, Doubt::Code);
+        }
+        self.before_numbers(server, deeds.iter(), steps);
     }
 
     /// The statement with this definition, shared with whoever else has it.
@@ -236,8 +264,8 @@ impl Relay {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
-                Deed::Local | Deed::Notifies | Deed::Defines => {}
-                Deed::AsksNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
+                Deed::Local | Deed::Notifies | Deed::Defines | Deed::MayDefine => {}
+                Deed::AsksNumber | Deed::MayAskNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }
                 Deed::MayLet(what) => {

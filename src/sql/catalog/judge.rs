@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::super::deeds::{self, Name};
 use super::super::source::{Dialect, Encoding};
@@ -39,9 +39,10 @@ pub struct Draft {
     /// The bodies in which a word stands.
     by_word: HashMap<Name, Vec<u32>, Hasher>,
     by_name: HashMap<Name, Vec<u32>, Hasher>,
-    relations: HashSet<Name, Hasher>,
-    anything: bool,
-    any_ddl: bool,
+    relations: HashMap<Name, Danger, Hasher>,
+    types: HashMap<u32, Danger, Hasher>,
+    anything: Danger,
+    any_ddl: Danger,
     /// Names whose danger others may have by them.
     news: Vec<(Name, Danger)>,
 }
@@ -69,37 +70,46 @@ impl Draft {
         draft
     }
 
-    /// The functions that may touch the session, by their numbers.
-    pub fn touching(&self) -> impl Iterator<Item = &str> {
-        self.functions.iter().filter(|function| function.danger.touches).map(|function| &*function.oid)
+    /// The dangerous functions, by their numbers.
+    pub fn dangerous(&self) -> impl Iterator<Item = (&str, Danger)> {
+        let all = self.functions.iter().map(|function| (&*function.oid, function.danger));
+        all.filter(|(_, danger)| !danger.is_none())
     }
 
-    /// The server has found these to depend on dangerous functions. Returns whether more functions are dangerous by that.
-    pub fn reaches(&mut self, reached: Vec<Reached>) -> bool {
-        let before = self.touching().count();
-        for reached in reached {
+    /// The server has found these to depend on functions that are so dangerous. Returns whether more functions are by that.
+    pub fn reaches(&mut self, reached: Vec<(Reached, Danger)>) -> bool {
+        let kinds = |draft: &Self| draft.dangerous().map(|(_, danger)| danger.kinds().count()).sum::<usize>();
+        let before = kinds(self);
+        for (reached, danger) in reached {
             match reached {
                 Reached::Relation(name) => {
-                    if self.relations.insert(name.clone()) {
-                        self.news.push((name, Danger::TOUCHES));
+                    let unseen = danger.unseen();
+                    let known = self.relations.entry(name.clone()).or_default();
+                    if !known.has(unseen) {
+                        *known = known.or(unseen);
+                        self.news.push((name, unseen));
                     }
+                }
+                Reached::Type(oid) => {
+                    let known = self.types.entry(oid).or_default();
+                    *known = known.or(danger.unseen());
                 }
                 Reached::Function(name) => {
                     let named = self.by_name.get(&name).cloned().unwrap_or_default();
-                    self.worsen(&named, Danger::TOUCHES);
+                    self.worsen(&named, danger);
                 }
-                Reached::Anything => self.anything = true,
-                Reached::Ddl => self.any_ddl = true,
+                Reached::Anything => self.anything = self.anything.or(danger.unseen()),
+                Reached::Ddl => self.any_ddl = self.any_ddl.or(danger.unseen()),
             }
         }
         self.close();
-        self.touching().count() > before
+        kinds(self) > before
     }
 
     /// What is dangerous is found.
     pub fn finish(self) -> Catalog {
-        let mut catalog =
-            Catalog { relations: self.relations, anything: self.anything, any_ddl: self.any_ddl, ..Catalog::default() };
+        let Self { relations, types, anything, any_ddl, .. } = self;
+        let mut catalog = Catalog { relations, types, anything, any_ddl, ..Catalog::default() };
         for function in self.functions {
             if function.procedure {
                 catalog.procedures.insert(function.name.clone());
@@ -107,13 +117,14 @@ impl Draft {
             if function.danger.is_none() {
                 continue;
             }
-            if function.attribute && function.danger.touches {
-                catalog.relations.insert(function.name.clone());
+            if function.attribute {
+                let named = catalog.relations.entry(function.name.clone()).or_default();
+                *named = named.or(function.danger.unseen());
             }
             let danger = catalog.functions.entry(function.name).or_default();
             *danger = danger.or(function.danger);
         }
-        let mut names = catalog.functions.keys().chain(&catalog.relations);
+        let mut names = catalog.functions.keys().chain(catalog.relations.keys());
         catalog.foreign = names.any(|name| !name.is_ascii());
         catalog
     }
@@ -140,10 +151,9 @@ impl Draft {
 
     /// What a function is by itself; notes the words of its body.
     fn judge(&mut self, function: &Function) -> Danger {
-        let anything = Danger::TOUCHES.or(Danger::DEFINES);
-        let Some(body) = function.body.as_deref() else { return anything };
+        let Some(body) = function.body.as_deref() else { return Danger::ANYTHING };
         match &*function.language {
-            "internal" | "c" => Danger { touches: !is_clean(function), defines: false },
+            "internal" | "c" => Danger::TOUCHES.when(!is_clean(function)),
             "sql" | "plpgsql" => {
                 // A server's encodings are all like that.
                 let dialect = Dialect { standard_conforming_strings: true, encoding: Encoding::AsciiSafe };
@@ -160,13 +170,9 @@ impl Draft {
             "plperl" | "plperlu" | "plpython3u" | "plpythonu" | "plpython2u" | "pltcl" | "pltclu" | "plv8" => {
                 // Strings there may be what runs, and what is kept for the next call is the session's.
                 let runs: [&[u8]; 6] = [b"spi_", b"plpy", b"plv8", b"_SHARED", b"GD", b"SD"];
-                if runs.iter().any(|word| memchr::memmem::find(body, word).is_some()) {
-                    anything
-                } else {
-                    Danger::default()
-                }
+                Danger::ANYTHING.when(runs.iter().any(|word| memchr::memmem::find(body, word).is_some()))
             }
-            _ => anything,
+            _ => Danger::ANYTHING,
         }
     }
 

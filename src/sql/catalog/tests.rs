@@ -28,7 +28,10 @@ fn dangerous(catalog: &Catalog) -> String {
         .iter()
         .map(|(name, danger)| {
             let name = String::from_utf8_lossy(name);
-            format!("{name}{}{}", if danger.touches { "" } else { "-" }, if danger.defines { "+" } else { "" })
+            let kind = |kind, sign| if danger.has(kind) { sign } else { "" };
+            let unless = if danger.has(Danger::TOUCHES) { "" } else { "-" };
+            let others = [(Danger::DEFINES, "+"), (Danger::RUNS_TEXT, "?"), (Danger::ASKS, "#")];
+            format!("{name}{unless}{}", others.map(|(danger, sign)| kind(danger, sign)).concat())
         })
         .collect();
     names.sort();
@@ -43,6 +46,19 @@ fn functions_are_dangerous_by_what_they_are_and_by_whom_they_name() {
         ("f sql select set_config('a.b', 'x', false)", "f"),
         ("f sql set a.b = 1", "f"),
         ("f plpgsql begin execute 'select 1'; end", "f"),
+        ("f plpgsql begin execute x; end \n g sql select f()", "f? g?"),
+        ("f plpgsql begin return query execute 'select ' || x using y; end", "f"),
+        ("f plpgsql begin execute pg_catalog.format ( 'INSERT INTO %I.log VALUES (1);', x); end", "f"),
+        ("f plpgsql begin execute format('%s', x); end", "f?"),
+        ("f plpgsql begin execute ('sel' || 'ect 1'); end", "f?"),
+        ("f plpgsql begin execute 'select 1; ' || x; end", "f?"),
+        ("f plpgsql begin execute 'create ' || x; end", "f?"),
+        ("f plpgsql begin execute 'create temp table ' || x; end", "f"),
+        ("f plpgsql begin execute 'create type ' || x; end", "f+"),
+        ("f plpgsql begin execute $q$ do 'begin end' $q$; end", "f?"),
+        ("f plpgsql begin execute 'select g()'; end \n g plpgsql begin execute x; end", "f? g?"),
+        ("f plpgsql begin execute $q$ select lastval() $q$; end \n g sql select f()", "f# g#"),
+        ("f sql select pg_catalog.currval('s') \n g sql select f() \n h sql select 'lastval'", "f-# g-#"),
         ("f plpgsql begin call g(); end \n g plpgsql begin null; end", ""),
         ("f plpgsql begin call g(); end \n g plpgsql begin commit; set a.b = 1; end", "f g"),
         ("f sql select g() \n g sql select h() \n h sql select pg_advisory_lock(1) \n i sql select j()", "f g h"),
@@ -57,8 +73,8 @@ fn functions_are_dangerous_by_what_they_are_and_by_whom_they_name() {
         ("!set_limit@pg_trgm c x", "set_limit"),
         ("crosstab@tablefunc c x", "crosstab"),
         ("f plpython3u return 1", ""),
-        ("f plpython3u plpy.execute('set a.b = 1')", "f+"),
-        ("f pljava a.b.c", "f+"),
+        ("f plpython3u plpy.execute('set a.b = 1')", "f?"),
+        ("f pljava a.b.c", "f?"),
         ("f plpgsql begin insert into t (created_at) values (now()); end", ""),
         ("f plpgsql begin create view v as select 1; end", "f-+"),
         ("f plpgsql begin create temp table t (n int); end", "f"),
@@ -73,14 +89,25 @@ fn who_names_a_relation_with_code_behind_it_is_dangerous() {
     let mut draft = Draft::new(functions(
         "f plpgsql begin insert into t values (1); end \n g sql select f() \n h sql select 1 \n i sql select setseed(1)",
     ));
-    assert_eq!(draft.touching().collect::<Vec<_>>(), ["3"]);
-    assert!(draft.reaches(vec![Reached::Relation((*b"t").into())]));
-    assert_eq!(draft.touching().collect::<Vec<_>>(), ["0", "1", "3"]);
-    assert!(!draft.reaches(vec![Reached::Relation((*b"t").into()), Reached::Ddl]));
+    let touching = |draft: &Draft| draft.dangerous().map(|(oid, _)| oid.to_owned()).collect::<Vec<_>>();
+    let t = |danger| (Reached::Relation((*b"t").into()), danger);
+    assert_eq!(touching(&draft), ["3"]);
+    assert!(draft.reaches(vec![t(Danger::TOUCHES)]));
+    assert_eq!(touching(&draft), ["0", "1", "3"]);
+    let nothing_new = [t(Danger::TOUCHES), (Reached::Ddl, Danger::TOUCHES), (Reached::Type(20_000), Danger::ASKS)];
+    assert!(!draft.reaches(nothing_new.into()));
+    assert!(draft.reaches(vec![t(Danger::DEFINES)]), "in another way, too");
     let catalog = draft.finish();
-    assert!(catalog.named(b"t").touches && !catalog.named(b"f").touches && !catalog.named("\u{e4}".as_bytes()).touches);
-    assert_eq!([catalog.function(b"f").touches, catalog.function(b"h").touches], [true, false]);
-    assert_eq!([catalog.fears_ddl(), catalog.fears_anything(), catalog.is_quiet()], [true, false, false]);
+    let named = [catalog.named(b"t"), catalog.named(b"f"), catalog.named("\u{e4}".as_bytes())];
+    assert_eq!(
+        named,
+        [Danger::ANYTHING, Danger::default(), Danger::default()],
+        "what is unseen is found out afterwards"
+    );
+    assert_eq!([catalog.function(b"f"), catalog.function(b"h")], [Danger::ANYTHING, Danger::default()]);
+    assert_eq!([catalog.any_ddl(), catalog.anything()], [Danger::TOUCHES, Danger::default()]);
+    assert_eq!([catalog.of_type(20_000), catalog.of_type(23)], [Danger::ASKS, Danger::default()]);
+    assert!(!catalog.is_quiet());
 }
 
 #[test]
@@ -89,15 +116,15 @@ fn a_trusted_function_is_clean_whatever_it_names() {
     let lines = "f plpgsql begin execute x; end \n f sql select h() \n g sql select f() \n h sql select setseed(1)";
     functions(lines).into_iter().for_each(|function| draft.add(function));
     draft.close();
-    draft.reaches(vec![Reached::Function((*b"f").into())]);
+    draft.reaches(vec![(Reached::Function((*b"f").into()), Danger::TOUCHES)]);
     let catalog = draft.finish();
-    assert_eq!([b"f", b"g", b"h"].map(|name| catalog.function(name).touches), [false, false, true]);
+    assert_eq!([b"f", b"g", b"h"].map(|name| catalog.function(name).is_none()), [true, true, false]);
 }
 
 #[test]
 fn a_name_beyond_ascii_may_be_any_such() {
     let catalog = Catalog::of(functions("s\u{e4}tze sql select setseed(1)"));
-    assert!(catalog.function(b"\xe4").touches && !catalog.function(b"f").touches);
+    assert_eq!([catalog.function(b"\xe4"), catalog.function(b"f")], [Danger::ANYTHING, Danger::default()]);
 }
 
 #[test]

@@ -27,14 +27,16 @@ pub enum Given {
 
 /// Adds what the calls of a statement do.
 pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds) {
-    // What is only planned or prepared calls nothing.
-    if matches!(statement.kind, Kind::Explain { analyze: false, .. } | Kind::Prepare { .. }) {
+    if matches!(statement.kind, Kind::Prepare { .. }) {
         return;
     }
+    // What is only planned calls nothing that is VOLATILE.
+    let planned = matches!(statement.kind, Kind::Explain { analyze: false, .. });
     for call in &statement.calls {
         // A name that can't be read can be that of any function.
         let Some(name) = source.last_part(call.name) else { return deeds.push(Deed::Unclear(Doubt::Text)) };
-        deeds.push(match Does::of(&name) {
+        let does = Does::of(&name).filter(|does| !planned || *does == Does::RunsText);
+        let deed = match does {
             Some(Does::SetsConfig) => set_config(*call, statement, source),
             Some(Does::Holds(what)) => nameless(what),
             // Whether they run, and how often, only the server knows.
@@ -42,9 +44,13 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
             Some(Does::TakesNumber) => Deed::TakesNumber,
             Some(Does::AsksNumber) => Deed::AsksNumber,
             Some(Does::Notifies) => Deed::Notifies,
-            Some(Does::RunsText) => Deed::Unclear(Doubt::Code),
+            Some(Does::RunsText) => {
+                deeds.push(Deed::MayDefine);
+                Deed::Unclear(Doubt::Code)
+            }
             None => continue,
-        });
+        };
+        deeds.push(deed);
     }
 }
 
@@ -90,6 +96,11 @@ fn runs_text(name: &[u8]) -> bool {
 pub(super) fn matters(name: &[u8]) -> bool {
     // A number of a sequence matters to those only who ask for it.
     !matches!(Does::of(name), None | Some(Does::TakesNumber | Does::AsksNumber | Does::Notifies))
+}
+
+/// Whether it asks for the last.
+pub(super) fn asks(name: &[u8]) -> bool {
+    Does::of(name) == Some(Does::AsksNumber)
 }
 
 fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Deed {

@@ -6,11 +6,12 @@ use super::super::source::{Dialect, Source, Span};
 use super::call;
 
 /// What `body` may do to the session, and to the catalog. Words in strings and comments don't touch the session; dynamic
-/// SQL does, whatever it runs. `named` says what each word may do as the name of something.
+/// SQL does, whatever it runs; it may define something unless its text begins as one that does not. `named` says what each
+/// word may do as the name of something.
 pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dyn FnMut(&[u8]) -> Danger) -> Danger {
     let source = Source::new(body, dialect);
     let all = Span::new(0, body.len());
-    let mut danger = Danger { touches: false, defines: defines(body) };
+    let mut danger = Danger::DEFINES.when(defines(body));
     let mut before = Before::Statement;
     let mut words = source.tokens(all).peekable();
     while let Some(token) = words.next() {
@@ -44,6 +45,12 @@ pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dy
         if (anywhere(&word) && !is_local) || (before == Before::Statement && begins(&word, next)) {
             danger = danger.or(Danger::TOUCHES);
         }
+        if call::asks(&word) {
+            danger = danger.or(Danger::ASKS);
+        }
+        if word == b"execute" {
+            danger = danger.or(executed(source, words.clone(), named));
+        }
         before = if opens(&word) { Before::Statement } else { Before::Other };
     }
     danger
@@ -72,16 +79,83 @@ fn sets_locally(words: impl Iterator<Item = Lexeme>, body: &[u8]) -> bool {
     false
 }
 
-/// Whether something in `body` may ask for a number of a sequence that the session has.
-pub(super) fn asks_number(body: &[u8], dialect: Dialect) -> bool {
-    let mut words = Source::new(body, dialect).tokens(Span::new(0, body.len()));
-    words.any(|token| match token.kind {
-        Token::Word | Token::QuotedName => {
-            let word = body[token.start..token.end].trim_ascii().to_ascii_lowercase();
-            matches!(&*word, b"lastval" | b"currval" | b"\"lastval\"" | b"\"currval\"")
-        }
+/// What the text may do to the catalog that stands behind EXECUTE, as far as it is there: `'INSERT INTO ' || …`,
+/// `format('…', …)`.
+fn executed(source: Source<'_>, words: impl Iterator<Item = Lexeme>, named: &mut dyn FnMut(&[u8]) -> Danger) -> Danger {
+    let span = |token: &Lexeme| Span::new(token.start, token.end);
+    let formats = |token: &Lexeme| {
+        let functions: [&[u8]; 5] = [b"format", b"concat", b"concat_ws", b"pg_catalog", b"trim"];
+        functions.iter().any(|name| name.eq_ignore_ascii_case(source.raw(span(token))))
+    };
+    let opens = |token: &Lexeme| match token.kind {
+        Token::Open | Token::Dot => true,
+        Token::Word => formats(token),
         _ => false,
-    })
+    };
+    let mut words = words.skip_while(opens);
+    let (first, next) = (words.next(), words.next());
+    if first.is_some_and(|token| source.raw(span(&token)).eq_ignore_ascii_case(b"on")) {
+        // It grants that.
+        return Danger::default();
+    }
+    let text = first.filter(|token| matches!(token.kind, Token::Text(_))).and_then(|token| source.string(span(&token)));
+    let Some(text) = text else { return Danger::RUNS_TEXT };
+    let inner = Source::new(&text, source.dialect);
+    let all = inner.tokens(Span::new(0, text.len()));
+    let mut words = all.clone().filter(|token| token.kind == Token::Word);
+    let goes_on = next.is_some_and(|next| next.kind == Token::Operator);
+    let word = |token: Option<Lexeme>| token.map(|token| text[token.start..token.end].to_ascii_lowercase());
+    let (verb, object) = (word(words.next()).unwrap_or_default(), word(words.next()));
+    // Of a second one it is not all here.
+    let behind = |token: &Lexeme| goes_on || token.end < text.trim_ascii_end().len();
+    let several = all.clone().any(|token| token.kind == Token::Semicolon && behind(&token));
+    let known = !several && (changes_rows(&verb) || (object.is_some() && matches!(&*verb, b"create" | b"alter")));
+    let names = all.filter_map(|token| inner.last_part(span(&token)));
+    let by_name = |name: &[u8]| Danger::ASKS.when(call::asks(name));
+    let by_names = names.fold(Danger::default(), |danger, name| danger.or(named(&name)).or(by_name(&name)));
+    // What it touches counts for EXECUTE itself.
+    let defines = by_names.has(Danger::DEFINES) || by_names.has(Danger::RUNS_TEXT);
+    Danger::RUNS_TEXT.when(!known || defines).or(Danger::ASKS.when(by_names.has(Danger::ASKS)))
+}
+
+/// Words with which statements begin that change nothing by which functions are reached. (Of what is created the words
+/// behind tell, and what is dropped does not matter.)
+fn changes_rows(verb: &[u8]) -> bool {
+    let verbs: [&[u8]; 32] = [
+        b"analyze",
+        b"close",
+        b"cluster",
+        b"comment",
+        b"copy",
+        b"deallocate",
+        b"declare",
+        b"delete",
+        b"discard",
+        b"drop",
+        b"explain",
+        b"fetch",
+        b"grant",
+        b"insert",
+        b"listen",
+        b"lock",
+        b"merge",
+        b"move",
+        b"notify",
+        b"refresh",
+        b"reindex",
+        b"reset",
+        b"revoke",
+        b"select",
+        b"set",
+        b"show",
+        b"table",
+        b"truncate",
+        b"unlisten",
+        b"update",
+        b"values",
+        b"with",
+    ];
+    verbs.binary_search(&verb).is_ok()
 }
 
 /// Whether there is CREATE or ALTER in it, in strings too, of what functions are reached by.

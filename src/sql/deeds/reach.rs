@@ -1,7 +1,7 @@
 //! What a statement does by code that is not in its text: by functions that it calls, and by those that hang on the
 //! relations that it names. The catalog tells; while none is known, whatever has a name may do anything.
 
-use super::super::catalog::{Catalog, Danger, is_harmless};
+use super::super::catalog::{Catalog, Danger, FIRST_NUMBER, is_harmless};
 use super::super::effects::Effects;
 use super::super::grammar::{Create, Kind, Object, Statement};
 use super::super::source::Source;
@@ -15,16 +15,38 @@ pub(super) fn reaches(statement: &Statement, source: Source<'_>, catalog: Option
         None => unknown(statement, source),
         Some(catalog) => by_names(statement, source, catalog),
     };
-    let unclear = Deed::Unclear(Doubt::Code);
     // Of what is made here the text tells by the same names.
-    let of_text = |deed: &Deed| matches!(deed, Deed::Holds(What::Temporary, _) | Deed::TakesNumber | Deed::AsksNumber);
-    let has_code = danger.touches || !deeds.iter().all(of_text);
-    if danger.touches && !deeds.contains(&unclear) {
-        deeds.push(unclear);
+    let of_text = |deed: &Deed| matches!(deed, Deed::Holds(What::Temporary, _) | Deed::TakesNumber);
+    let has_code = !danger.is_none() || !deeds.iter().all(of_text);
+    add(danger.or(Danger::DEFINES.when(defines(statement, has_code))), deeds);
+}
+
+/// Adds what a Parse with parameters of these types may do beyond its text: their values are read when it is bound.
+pub fn with_types(deeds: Option<Deeds>, types: impl Iterator<Item = u32>, catalog: Option<&Catalog>) -> Option<Deeds> {
+    let of_type = |oid| match catalog {
+        Some(catalog) => catalog.of_type(oid),
+        None => Danger::ANYTHING.when(oid >= FIRST_NUMBER),
+    };
+    let danger = types.map(of_type).fold(Danger::default(), Danger::or);
+    if danger.is_none() {
+        return deeds;
     }
-    if (danger.defines || defines(statement, has_code)) && !deeds.contains(&Deed::Defines) {
-        deeds.push(Deed::Defines);
-    }
+    let mut deeds = deeds.unwrap_or_default();
+    add(danger, &mut deeds);
+    Some(deeds)
+}
+
+fn add(danger: Danger, deeds: &mut Deeds) {
+    let mut add = |kind, deed| {
+        let known = deed == Deed::MayDefine && deeds.contains(&Deed::Defines);
+        if danger.has(kind) && !known && !deeds.contains(&deed) {
+            deeds.push(deed);
+        }
+    };
+    add(Danger::TOUCHES, Deed::Unclear(Doubt::Code));
+    add(Danger::ASKS, Deed::MayAskNumber);
+    add(Danger::DEFINES, Deed::Defines);
+    add(Danger::RUNS_TEXT, Deed::MayDefine);
 }
 
 /// The planner may run functions, too.
@@ -49,23 +71,28 @@ fn unknown(statement: &Statement, source: Source<'_>) -> Danger {
     let ddl = statement.effects.has(Effects::DDL);
     let calls =
         || statement.calls.iter().any(|call| !source.last_part(call.name).is_some_and(|name| is_harmless(&name)));
-    Danger { touches: code || ddl || !statement.names.is_empty() || calls(), defines: false }
+    Danger::ANYTHING.when(code || ddl || !statement.names.is_empty() || calls())
 }
 
 fn by_names(statement: &Statement, source: Source<'_>, catalog: &Catalog) -> Danger {
     let last = |span| source.last_part(span);
     let unknown_procedure = statement.kind == Kind::Call
         && !statement.calls.first().and_then(|call| last(call.name)).is_some_and(|name| catalog.has_procedure(&name));
-    let mut danger = if unknown_procedure { Danger::TOUCHES.or(Danger::DEFINES) } else { Danger::default() };
+    let mut danger = Danger::TOUCHES.or(Danger::DEFINES).when(unknown_procedure);
     if catalog.is_quiet() {
         return danger;
     }
-    let ddl = catalog.fears_ddl() && statement.effects.has(Effects::DDL);
+    danger = danger.or(catalog.anything());
+    if statement.effects.has(Effects::DDL) {
+        danger = danger.or(catalog.any_ddl());
+    }
+    let kind = explained(&statement.kind);
     // What is prepared was judged when it was, by what was known then.
-    danger.touches |= catalog.fears_anything() || ddl || matches!(explained(&statement.kind), Kind::Execute(_));
+    danger = danger.or(Danger::ANYTHING.when(matches!(kind, Kind::Execute(_))));
+    danger = danger.or(Danger::TOUCHES.when(catalog.has_relations() && names_little(kind, statement, source)));
     for call in &statement.calls {
         let by_name = |name: &[u8]| catalog.function(name).or(catalog.named(name));
-        danger = danger.or(last(call.name).map_or(Danger::TOUCHES, |name| by_name(&name)));
+        danger = danger.or(last(call.name).map_or(Danger::ANYTHING, |name| by_name(&name)));
     }
     if catalog.has_relations() {
         for span in &statement.names {
@@ -73,6 +100,17 @@ fn by_names(statement: &Statement, source: Source<'_>, catalog: &Catalog) -> Dan
         }
     }
     danger
+}
+
+/// Whether it may run code that hangs on what it does not name: on all tables, on those that refer to one, on an index. The
+/// body of a function in SQL is read when it is made.
+fn names_little(kind: &Kind, statement: &Statement, source: Source<'_>) -> bool {
+    match kind {
+        Kind::Vacuum | Kind::Analyze | Kind::Cluster | Kind::Reindex => true,
+        Kind::Truncate => memchr::memmem::find(&source.raw(statement.span).to_ascii_lowercase(), b"cascade").is_some(),
+        Kind::Create(Create { object, .. }) => *object == Object::Routine,
+        _ => false,
+    }
 }
 
 /// Whether the catalog may be another once this is committed, so that there is more in it that is dangerous: what is

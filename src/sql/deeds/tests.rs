@@ -1,6 +1,6 @@
 use super::*;
 use crate::sql::Dialect;
-use crate::sql::catalog::{Draft, Function, Reached};
+use crate::sql::catalog::{Danger, Draft, Function, Reached};
 
 /// What the only statement of a text does, as a person writes it.
 fn does(text: &str) -> String {
@@ -39,10 +39,12 @@ fn show(deed: &Deed) -> String {
         Deed::MayLet(what) => format!("?{what:?}"),
         Deed::TakesNumber => "takes".into(),
         Deed::AsksNumber => "asks".into(),
+        Deed::MayAskNumber => "may ask".into(),
         Deed::ForgetsNumbers => "forgets".into(),
         Deed::Notifies => "notifies".into(),
         Deed::Unclear(doubt) => format!("unclear {doubt:?}"),
         Deed::Defines => "defines".into(),
+        Deed::MayDefine => "may define".into(),
     }
 }
 
@@ -192,8 +194,9 @@ fn code_is_clean_only_if_nothing_in_it_touches_the_session() {
         assert_eq!(does(&text).is_empty(), clean, "{code}");
     }
     assert_eq!(does("call p()"), "unclear Code defines");
-    assert_eq!(does("select query_to_xml('select 1', true, true, '')"), "unclear Code");
-    assert_eq!(does("frobnicate"), "unclear Text");
+    assert_eq!(does("select query_to_xml('select 1', true, true, '')"), "may define unclear Code");
+    assert_eq!(does("explain select table_to_xml('t', true, true, '')"), "may define unclear Code");
+    assert_eq!(does("frobnicate"), "unclear Text may define");
     assert_eq!(does("select 'open"), "", "no server runs it");
 }
 
@@ -266,38 +269,42 @@ fn what_functions_do_is_told_by_the_catalog() {
         }
     };
     let mut draft = Draft::new(functions.iter().map(function).collect());
-    draft.reaches(vec![Reached::Relation((*b"t").into())]);
+    draft.reaches(vec![(Reached::Relation((*b"t").into()), Danger::TOUCHES)]);
     let catalog = draft.finish();
     for (text, unknown, known) in [
         ("select 1", "", ""),
         ("begin", "", ""),
         ("set a.b = 1", "a.b=1", "a.b=1"),
         ("select now(), count(1)", "", ""),
-        ("select f()", "unclear Code", ""),
-        ("select G ()", "unclear Code", "unclear Code"),
-        ("select x.\"g\"()", "unclear Code", "unclear Code"),
-        ("select g from u", "unclear Code", ""),
-        ("explain select g()", "unclear Code", "unclear Code"),
-        ("insert into x.T values (1)", "unclear Code", "unclear Code"),
-        ("insert into u values (1)", "unclear Code", ""),
-        ("declare c cursor for select g()", "unclear Code", "unclear Code"),
-        ("copy t from stdin", "unclear Code", "unclear Code"),
+        ("select f()", "unclear Code may define", ""),
+        ("select G ()", "unclear Code may define", "unclear Code"),
+        ("select x.\"g\"()", "unclear Code may define", "unclear Code"),
+        ("select g from u", "unclear Code may define", ""),
+        ("explain select g()", "unclear Code may define", "unclear Code"),
+        ("insert into x.T values (1)", "unclear Code may define", "unclear Code"),
+        ("insert into u values (1)", "unclear Code may define", ""),
+        ("declare c cursor for select g()", "unclear Code may define", "unclear Code"),
+        ("copy t from stdin", "unclear Code may define", "unclear Code"),
         ("prepare s as select g()", "+Statement(s) unclear Code", "+Statement(s) unclear Code"),
-        ("execute s", "unclear Code", "unclear Code"),
-        ("call p()", "unclear Code", ""),
-        ("call q()", "unclear Code", "unclear Code defines"),
-        ("do 'begin perform g(); end'", "unclear Code", "unclear Code"),
-        ("do 'begin call p(); end'", "unclear Code", ""),
+        ("execute s", "unclear Code may define", "unclear Code may define"),
+        ("call p()", "unclear Code may define", ""),
+        ("call q()", "unclear Code may define", "unclear Code defines"),
+        ("do 'begin perform g(); end'", "unclear Code may define", "unclear Code"),
+        ("do 'begin call p(); end'", "unclear Code may define", ""),
         ("do 'begin execute x; end'", "unclear Code defines", "unclear Code defines"),
         ("do language plperl 'x'", "unclear Code defines", "unclear Code defines"),
-        ("select h()", "unclear Code", "defines"),
-        ("create function f() returns int language sql as 'select 1'", "unclear Code defines", "defines"),
+        ("select h()", "unclear Code may define", "defines"),
+        ("create function f() returns int language sql as 'select 1'", "unclear Code defines", "unclear Code defines"),
         ("create table u (n int)", "unclear Code defines", ""),
         ("create table u (n int default g())", "unclear Code defines", "unclear Code defines"),
         ("create temp table u (n int)", "+Temporary() unclear Code defines", "+Temporary()"),
         ("create view v as select setseed(1)", "+Seed() unclear Code defines", "+Seed() defines"),
-        ("drop table t", "?Temporary unclear Code", "?Temporary unclear Code"),
-        ("create schema s; select f()", "unclear Code defines; unclear Code", "defines; unclear Code"),
+        ("drop table t", "?Temporary unclear Code may define", "?Temporary unclear Code"),
+        (
+            "create schema s; select f()",
+            "unclear Code defines; unclear Code may define",
+            "defines; unclear Code may define",
+        ),
     ] {
         for (catalog, does_) in [(None, unknown), (Some(&catalog), known)] {
             assert_eq!(does_by(text, catalog), does_, "{text}");
@@ -306,4 +313,24 @@ fn what_functions_do_is_told_by_the_catalog() {
     }
     let quiet = Catalog::of(Vec::new());
     assert!(!may_do(b"select f(1) from t", Some(&quiet)) && may_do(b"select f(1) from t", Some(&catalog)));
+}
+
+#[test]
+fn parameters_are_read_by_the_code_of_their_types() {
+    let mut draft = Draft::new(Vec::new());
+    draft.reaches(vec![(Reached::Type(20_000), Danger::TOUCHES), (Reached::Type(20_001), Danger::ASKS)]);
+    let catalog = draft.finish();
+    for (types, unknown, known) in [
+        (&[0, 25, 2249][..], "", ""),
+        (&[25, 19_999], "unclear Code may define", ""),
+        (&[20_000], "unclear Code may define", "unclear Code"),
+        (&[20_000, 20_001], "unclear Code may define", "unclear Code may ask"),
+    ] {
+        for (catalog, does_) in [(None, unknown), (Some(&catalog), known)] {
+            let deeds = with_types(None, types.iter().copied(), catalog).unwrap_or_default();
+            assert_eq!(deeds.iter().map(show).collect::<Vec<_>>().join(" "), does_, "{types:?}");
+        }
+    }
+    let others = with_types(Some(Deeds::from_elem(Deed::Local, 1)), [20_000].into_iter(), Some(&catalog));
+    assert_eq!(others.map(|deeds| deeds.len()), Some(2));
 }

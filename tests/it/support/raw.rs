@@ -244,6 +244,14 @@ pub(crate) fn parse(name: &str, sql: &str) -> Vec<u8> {
     message(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat())
 }
 
+/// A Parse that names the types of its parameters.
+pub(crate) fn parse_with_types(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    let count = u16::try_from(types.len()).expect("few").to_be_bytes();
+    let mut body = [name.as_bytes(), b"\0", sql.as_bytes(), b"\0", &count].concat();
+    types.iter().for_each(|oid| body.extend_from_slice(&oid.to_be_bytes()));
+    message(b'P', &body)
+}
+
 /// A Bind with values in text form.
 pub(crate) fn bind(portal: &str, statement: &str, values: &[&[u8]]) -> Vec<u8> {
     let count = u16::try_from(values.len()).expect("few").to_be_bytes();

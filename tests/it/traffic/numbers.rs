@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{app, direct, one_server, rows, shown, waiting};
+use super::{app, direct, one_server, rows, shown, trusting, waiting};
 use crate::support::pooler::Pooler;
-use crate::support::raw::{Raw, bind, execute, extended, parse, query, sync, target};
+use crate::support::raw::{Raw, bind, execute, extended, message, parse, parse_with_types, query, sync, target};
 use crate::support::{Database, wait_until};
 
 fn with_sequences(label: &str) -> (Database, Pooler) {
@@ -152,4 +152,101 @@ fn what_is_discarded_is_no_part_of_what_the_client_reads() {
     }
     asks(&mut two, &query("SELECT nextval('s')"));
     assert_eq!(asks(&mut one, &query("VACUUM plain")), "CZVACUUM\0I");
+}
+
+/// A FunctionCall without arguments, whose result is text.
+fn call(oid: u32) -> Vec<u8> {
+    message(b'F', &[&oid.to_be_bytes()[..], &[0; 6]].concat())
+}
+
+/// What asks without naming `lastval()` or `currval()`.
+const UNSEEN: &str = "
+    CREATE FUNCTION asks() RETURNS bigint LANGUAGE plpgsql AS $$BEGIN RETURN pg_catalog.lastval(); END$$;
+    CREATE FUNCTION asks_too() RETURNS bigint LANGUAGE sql AS 'SELECT asks()';
+    CREATE FUNCTION pretends() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$BEGIN
+        RAISE NOTICE 'it is %', currval('s'); RETURN 1; END$$;
+    CREATE FUNCTION dynamic(text) RETURNS bigint LANGUAGE plpgsql AS $$DECLARE n bigint;
+        BEGIN EXECUTE $1 INTO n; RETURN n; END$$;
+    CREATE VIEW shows AS SELECT lastval() AS n;
+    CREATE VIEW shows_too AS SELECT n FROM shows;
+    CREATE TABLE with_default (x int, n bigint DEFAULT lastval());
+    CREATE FUNCTION fills() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN new.n := asks(); RETURN new; END$$;
+    CREATE TABLE with_trigger (x int, n bigint);
+    CREATE TRIGGER t BEFORE INSERT ON with_trigger FOR EACH ROW EXECUTE FUNCTION fills();
+    CREATE FUNCTION is_so(text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+        RAISE NOTICE 'it is %', lastval(); RETURN true; END$$;
+    CREATE DOMAIN curious AS text CHECK (is_so(value));
+    GRANT ALL ON ALL TABLES IN SCHEMA public TO public; GRANT CREATE ON SCHEMA public TO public;";
+
+#[test]
+fn nor_by_what_does_not_name_the_question() {
+    let (database, pooler) = with_sequences("numbers_unseen_asked");
+    drop(pooler);
+    database.sql(UNSEEN);
+    let oid = database.sql("SELECT 'curious'::regtype::oid").parse().expect("a number");
+    let both = |text: &str| [query(text), [extended(text), sync()].concat()];
+    let mut requests: Vec<Vec<u8>> = [
+        "SELECT asks()",
+        "SELECT asks_too()",
+        "SELECT * FROM shows",
+        "SELECT * FROM shows_too",
+        "INSERT INTO with_default (x) VALUES (1) RETURNING n",
+        "INSERT INTO with_trigger (x) VALUES (1) RETURNING n",
+        "SELECT dynamic('SELECT last' || 'val()')",
+        "COPY (SELECT n FROM shows) TO STDOUT",
+        "DO $$BEGIN RAISE NOTICE 'it is %', asks(); END$$",
+        "BEGIN; DECLARE c CURSOR FOR SELECT n FROM shows; FETCH c; COMMIT",
+        "BEGIN; CREATE VIEW v AS SELECT lastval(); SELECT * FROM v; ROLLBACK",
+    ]
+    .iter()
+    .flat_map(|text| if text.starts_with("BEGIN") { vec![query(text)] } else { both(text).into() })
+    .collect();
+    requests.push(call(2559));
+    requests.push(query("EXPLAIN SELECT pretends()"));
+    requests.push([parse("", "SELECT pretends()"), bind("", "", &[]), sync()].concat());
+    requests.push([parse_with_types("", "SELECT $1", &[oid]), bind("", "", &[b"x"]), sync()].concat());
+    requests.push([parse("", "SELECT '{x}'::curious[]"), sync()].concat());
+    for request in &requests {
+        let said = String::from_utf8_lossy(request);
+        // Nobody has asked before.
+        let pooler = trusting(&database, 1).start();
+        let (mut one, mut two) = (app(&pooler), app(&pooler));
+        asks(&mut two, &query("SELECT 1"));
+        asks(&mut one, &query("SELECT setval('s', 4711), nextval('s')"));
+        let answer = asks(&mut two, request);
+        assert!(!answer.contains("4712"), "{said}: {answer}");
+    }
+    // Nor where it has written before it asks, but for the first time.
+    for asked in ["SELECT n FROM shows", "SELECT dynamic('SELECT lastval()')"] {
+        let pooler = trusting(&database, 1).start();
+        let (mut one, mut two) = (app(&pooler), app(&pooler));
+        let mut seen = 0;
+        for _ in 0..3 {
+            asks(&mut one, &query("SELECT setval('s', 4711), nextval('s')"));
+            asks(&mut two, &query("BEGIN"));
+            asks(&mut two, &query("INSERT INTO plain VALUES (1)"));
+            seen += usize::from(asks(&mut two, &query(asked)).contains("4712"));
+            asks(&mut two, &query("ROLLBACK"));
+        }
+        assert!(seen <= 1, "{asked} has seen another's number {seen} times");
+    }
+}
+
+#[test]
+fn code_that_asks_reads_its_own_clients_number() {
+    let (database, pooler) = with_sequences("numbers_code");
+    drop(pooler);
+    database.sql(UNSEEN);
+    let pooler = trusting(&database, 1).start();
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    for round in 1..4 {
+        asks(&mut two, &query("SELECT setval('u', 4711), nextval('u')"));
+        asks(&mut one, &query("BEGIN"));
+        asks(&mut one, &query("INSERT INTO t (x) VALUES (1)"));
+        let number = [vec![round.to_string()]];
+        assert_eq!(rows(&mut one, "SELECT n FROM shows"), number);
+        assert_eq!(rows(&mut one, "INSERT INTO with_default (x) VALUES (1) RETURNING n"), number);
+        asks(&mut one, &query("COMMIT"));
+        assert_eq!(pins(&pooler), 0, "for that nobody keeps a server");
+    }
 }

@@ -140,7 +140,7 @@ const FRESH: &str = "SELECT nullif(current_setting('app.tenant', true), ''), \
     (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()), \
     (SELECT count(*) FROM pg_listening_channels())";
 
-fn left(client: &mut Raw) -> String {
+pub(super) fn left(client: &mut Raw) -> String {
     rows(client, FRESH).concat().join(" ")
 }
 
@@ -148,7 +148,7 @@ fn asks(client: &mut Raw, text: &str) -> String {
     sends(client, &query(text))
 }
 
-fn sends(client: &mut Raw, bytes: &[u8]) -> String {
+pub(super) fn sends(client: &mut Raw, bytes: &[u8]) -> String {
     client.send(bytes);
     let answer = shown(&client.until(b'Z'));
     assert!(!answer.contains('['), "{answer}");
@@ -156,14 +156,14 @@ fn sends(client: &mut Raw, bytes: &[u8]) -> String {
 }
 
 /// A pooler with one server, and where its metrics are.
-fn pooler(database: &Database) -> (Pooler, PortClaim) {
+pub(super) fn pooler(database: &Database) -> (Pooler, PortClaim) {
     let port = PortClaim::anywhere().expect("a free port");
     let metrics = format!("listen = \"127.0.0.1:{}\"\n", port.number());
     let config = trusting(database, 1).set("catalog_refresh", "\"1s\"").section("metrics", &metrics);
     (config.start(), port)
 }
 
-fn database(label: &str, sql: &str) -> Database {
+pub(super) fn database(label: &str, sql: &str) -> Database {
     let database = Database::create(label);
     database
         .sql(&format!("{sql}; GRANT ALL ON ALL TABLES IN SCHEMA public TO app; GRANT CREATE ON SCHEMA public TO app"));
@@ -171,7 +171,7 @@ fn database(label: &str, sql: &str) -> Database {
 }
 
 /// How many servers were reset for what a client may have left.
-fn resets(port: &PortClaim) -> u64 {
+pub(super) fn resets(port: &PortClaim) -> u64 {
     let (_, body) = crate::operation::http::get(port.number(), "/metrics");
     let counts = body.lines().filter(|line| line.starts_with("pglifeguard_server_resets_total"));
     counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()

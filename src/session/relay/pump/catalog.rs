@@ -9,6 +9,7 @@ use crate::pool::stats::Tally;
 use crate::session::catalogs::{Care, DatabaseCatalog};
 use crate::session::relay::Relay;
 use crate::session::relay::active::Work;
+use crate::session::relay::exchange::Redefined;
 use crate::session::relay::tracking::doubts;
 use crate::session::relay::undo::Undo;
 use crate::sql::deeds::Doubt;
@@ -63,11 +64,17 @@ pub(super) fn redefines(relay: &Relay, work: &mut Work) {
     }
 }
 
-/// It has changed that, or not.
+/// Its transaction is over that may have changed that.
 #[cold]
-pub fn redefined(relay: &Relay, work: &mut Work) {
-    redefines(relay, work);
-    work.changing = None;
+pub fn redefined(relay: &Relay, work: &mut Work, now: Instant) {
+    match work.exchange.takes_redefined() {
+        Redefined::No => {}
+        Redefined::Perhaps => relay.functions.catalog.iter().for_each(|catalog| catalog.suspects(now)),
+        Redefined::Surely => {
+            redefines(relay, work);
+            work.changing = None;
+        }
+    }
 }
 
 /// What is to be done with a server that comes back now. Where the catalog is another by now, what the client has called is

@@ -24,9 +24,7 @@ impl Pump {
     ) -> Result<(), End> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let at = active.lease.endpoint.to_string();
-        if active.work.exchange.defining {
-            redefined(&self.relay, &mut active.work);
-        }
+        redefined(&self.relay, &mut active.work, Instant::now());
         let cause = active.work.exchange.last_words.take().map_or(cause, String::from);
         let why = format!("The connection to server {at} was lost: {cause}.");
         scratch.steps.clear();
