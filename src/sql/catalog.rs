@@ -136,6 +136,15 @@ impl Catalog {
         known.or(Danger::TOUCHES.when(self.foreign && !name.is_ascii()))
     }
 
+    /// What a word may do that stands in code: as the name of anything, or because DDL begins with it.
+    pub fn in_code(&self, word: &[u8]) -> Danger {
+        self.function(word).or(self.named(word)).or(if judge::DDL.contains(&word) {
+            self.any_ddl
+        } else {
+            Danger::default()
+        })
+    }
+
     /// What reading a value of the type with this number may do.
     pub fn of_type(&self, oid: u32) -> Danger {
         self.types.get(&oid).copied().unwrap_or_default()

@@ -184,6 +184,9 @@ SELECT concat_ws(' ', \
     WHERE c.oid >= 16384 AND c.contype IN ('c', 'f') AND c.conrelid NOT IN (SELECT oid FROM temporary)), \
   (SELECT coalesce(hash_array(array_agg(t.xmin)), 0) FROM pg_type t \
     WHERE t.oid >= 16384 AND t.typrelid = 0 AND t.typelem = 0), \
+  (SELECT coalesce(hash_array(array_agg(ARRAY[d.objid, d.refobjid] ORDER BY d.objid, d.refobjid)), 0) FROM pg_depend d \
+    WHERE d.refclassid = 'pg_type'::regclass AND d.classid = 'pg_class'::regclass \
+      AND d.objid NOT IN (SELECT oid FROM temporary)), \
   (SELECT coalesce(hash_array(array_agg(i.xmin)), 0) FROM pg_inherits i), \
   (SELECT coalesce(hash_array(array_agg(s.xmin)), 0) FROM pg_statistic_ext s), \
   (SELECT coalesce(hash_array(array_agg(o.xmin)), 0) FROM pg_operator o WHERE o.oid >= 16384), \

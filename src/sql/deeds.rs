@@ -119,7 +119,7 @@ pub fn of_script(script: &Script, source: Source<'_>, catalog: Option<&Catalog>)
     let mut known = catalog;
     let next = |statement: &Statement| {
         let deeds = of(statement, source, known);
-        known = known.filter(|_| !deeds.contains(&Deed::Defines));
+        known = known.filter(|_| !deeds.iter().any(|deed| matches!(deed, Deed::Defines | Deed::MayDefine)));
         deeds
     };
     let deeds: Box<[Deeds]> = script.statements.iter().map(next).collect();
@@ -209,7 +209,7 @@ fn code(body: Span, language: Option<Span>, source: Source<'_>, catalog: Option<
     let body = source.string(body).filter(|_| plpgsql);
     let danger = match &body {
         Some(body) => judge_body(body, source.dialect, &mut |name| {
-            catalog.map_or(Danger::TOUCHES, |catalog| catalog.function(name).or(catalog.named(name)))
+            catalog.map_or(Danger::TOUCHES, |catalog| catalog.in_code(name))
         }),
         None => Danger::ANYTHING,
     };

@@ -92,10 +92,10 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// What there is to know, unless this client is about to change it.
+    /// What there is to know, unless this client may be about to change it.
     fn known(&self, exchange: &Exchange) -> Known<'_> {
         match &self.catalog {
-            Some(catalog) if !exchange.defining => catalog.current.load(),
+            Some(catalog) if !(exchange.defining || exchange.may_define) => catalog.current.load(),
             _ => Known::Loaded(Guard::from_inner(None)),
         }
     }

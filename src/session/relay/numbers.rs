@@ -142,7 +142,8 @@ impl Relay {
         self.asks_numbers |= asks;
         // Text that nobody knows may ask where others' numbers are not to be discarded any more.
         let too_late = unclear && exchange.session.numbers.taken && exchange.session.numbers.others;
-        let watches = asks || reached || (too_late && (exchange.defining || self.functions.are_known(exchange)));
+        let own = exchange.defining || exchange.may_define || self.functions.are_known(exchange);
+        let watches = asks || reached || (too_late && own);
         let numbers = &mut exchange.session.numbers;
         numbers.asks |= asks;
         numbers.news |= watches && !numbers.watched;

@@ -99,7 +99,11 @@ impl Draft {
                     self.worsen(&named, danger);
                 }
                 Reached::Anything => self.anything = self.anything.or(danger.unseen()),
-                Reached::Ddl => self.any_ddl = self.any_ddl.or(danger.unseen()),
+                Reached::Ddl => {
+                    self.any_ddl = self.any_ddl.or(danger.unseen());
+                    // Code that has DDL in it runs that.
+                    self.news.extend(DDL.iter().map(|verb| (Name::from(*verb), danger.unseen())));
+                }
             }
         }
         self.close();
@@ -153,7 +157,9 @@ impl Draft {
     fn judge(&mut self, function: &Function) -> Danger {
         let Some(body) = function.body.as_deref() else { return Danger::ANYTHING };
         match &*function.language {
-            "internal" | "c" => Danger::TOUCHES.when(!is_clean(function)),
+            "internal" | "c" => {
+                Danger::TOUCHES.when(!is_clean(function)).or(Danger::ANYTHING.when(runs_text(&function.name)))
+            }
             "sql" | "plpgsql" => {
                 // A server's encodings are all like that.
                 let dialect = Dialect { standard_conforming_strings: true, encoding: Encoding::AsciiSafe };
@@ -197,6 +203,10 @@ impl Draft {
     }
 }
 
+/// Words with which DDL begins that event triggers see.
+pub(super) const DDL: [&[u8]; 9] =
+    [b"alter", b"comment", b"create", b"drop", b"grant", b"import", b"refresh", b"revoke", b"security"];
+
 /// Functions in C: those that can't change anything by their own word, and those of extensions that are known.
 fn is_clean(function: &Function) -> bool {
     let listed = function.extension.as_deref().is_some_and(|name| CLEAN.contains(&name));
@@ -205,8 +215,12 @@ fn is_clean(function: &Function) -> bool {
 
 /// Functions in C that set something, or run a text that they are given, whatever they say of themselves.
 fn is_dirty(name: &[u8]) -> bool {
-    let dirty: [&[u8]; 4] = [b"set_limit", b"isn_weak", b"connectby", b"xpath_table"];
-    dirty.contains(&name) || name.starts_with(b"crosstab") || name.starts_with(b"dblink")
+    matches!(name, b"set_limit" | b"isn_weak") || runs_text(name)
+}
+
+fn runs_text(name: &[u8]) -> bool {
+    let exact = matches!(name, b"connectby" | b"xpath_table");
+    exact || name.starts_with(b"crosstab") || name.starts_with(b"dblink")
 }
 
 /// Extensions whose functions in C surely leave the session of their caller as it was, but for [`is_dirty`].

@@ -70,8 +70,9 @@ fn functions_are_dangerous_by_what_they_are_and_by_whom_they_name() {
         ("f c x", ""),
         ("!f@hstore c x", ""),
         ("!f@dblink c x", "f"),
+        ("f sql select query_to_xml(x, true, true, '') \n g sql select f()", "f? g?"),
         ("!set_limit@pg_trgm c x", "set_limit"),
-        ("crosstab@tablefunc c x", "crosstab"),
+        ("crosstab@tablefunc c x", "crosstab?"),
         ("f plpython3u return 1", ""),
         ("f plpython3u plpy.execute('set a.b = 1')", "f?"),
         ("f pljava a.b.c", "f?"),
@@ -130,4 +131,15 @@ fn a_name_beyond_ascii_may_be_any_such() {
 #[test]
 fn lists_are_sorted_to_be_searched() {
     assert!(is_harmless(b"array_agg") && is_harmless(b"version") && is_harmless(b"now") && !is_harmless(b"f"));
+}
+
+#[test]
+fn code_with_ddl_in_it_runs_event_triggers() {
+    let mut draft = Draft::new(functions(
+        "f plpgsql begin comment on table t is 'x'; end \n g sql select f() \n h plpgsql begin raise 'comment'; end",
+    ));
+    draft.reaches(vec![(Reached::Ddl, Danger::TOUCHES)]);
+    let catalog = draft.finish();
+    assert_eq!([b"f", b"g", b"h"].map(|name| catalog.function(name).has(Danger::TOUCHES)), [true, true, false]);
+    assert_eq!([&b"grant"[..], b"granted"].map(|word| catalog.in_code(word).is_none()), [false, true]);
 }

@@ -30,8 +30,9 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
     if matches!(statement.kind, Kind::Prepare { .. }) {
         return;
     }
-    // What is only planned calls nothing that is VOLATILE.
-    let planned = matches!(statement.kind, Kind::Explain { analyze: false, .. });
+    // What is only planned calls nothing that is VOLATILE, but for the arguments of EXECUTE.
+    let planned =
+        matches!(&statement.kind, Kind::Explain { analyze: false, inner } if !matches!(**inner, Kind::Execute(_)));
     for call in &statement.calls {
         // A name that can't be read can be that of any function.
         let Some(name) = source.last_part(call.name) else { return deeds.push(Deed::Unclear(Doubt::Text)) };

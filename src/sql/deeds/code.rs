@@ -48,6 +48,9 @@ pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dy
         if call::asks(&word) {
             danger = danger.or(Danger::ASKS);
         }
+        if call::runs_text(&word) {
+            danger = danger.or(Danger::RUNS_TEXT);
+        }
         if word == b"execute" {
             danger = danger.or(executed(source, words.clone(), named));
         }

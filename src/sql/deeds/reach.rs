@@ -109,6 +109,8 @@ fn names_little(kind: &Kind, statement: &Statement, source: Source<'_>) -> bool 
         Kind::Vacuum | Kind::Analyze | Kind::Cluster | Kind::Reindex => true,
         Kind::Truncate => memchr::memmem::find(&source.raw(statement.span).to_ascii_lowercase(), b"cascade").is_some(),
         Kind::Create(Create { object, .. }) => *object == Object::Routine,
+        // CASCADE goes to the tables of that type.
+        Kind::Alter(object) => *object == Object::Type,
         _ => false,
     }
 }

@@ -151,6 +151,8 @@ fn what_only_one_server_has_is_told() {
         ("insert into t values (pg_catalog.currval ('s'))", "asks"),
         ("select now(), lower('nextval'), count(*) from t", ""),
         ("explain select lastval()", ""),
+        ("explain execute p(lastval())", "asks"),
+        ("explain execute p(set_config('a.b', 'x', false))", "unclear Setting"),
         ("prepare p as select lastval()", "+Statement(p) asks"),
         ("do $$ begin perform currval('s'); end $$", "asks"),
         ("do $$ begin insert into t values (1); end $$", ""),

@@ -21,6 +21,41 @@ const MAKERS: &str = "
     CREATE FUNCTION is_run(text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN EXECUTE $1; RETURN true; END$$;
     CREATE DOMAIN text_to_run AS text CHECK (is_run(value));";
 
+#[test]
+fn what_a_trigger_has_made_counts_in_its_own_transaction() {
+    let makes = "CREATE FUNCTION defines() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            CREATE FUNCTION late() RETURNS text LANGUAGE sql AS 'SELECT pg_advisory_lock(8)::text'; RETURN new; END$$;
+        CREATE TABLE defining (t text);
+        CREATE TRIGGER t BEFORE INSERT ON defining FOR EACH ROW EXECUTE FUNCTION defines();
+        GRANT CREATE ON SCHEMA public TO PUBLIC;";
+    let database = database("definitions_own", makes);
+    let pooler = trusting(&database, 1).start();
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    sends(&mut one, &query("BEGIN; INSERT INTO defining VALUES (''); SELECT late(); ROLLBACK"));
+    assert_eq!(left(&mut two), "- 0 0 0", "in one text");
+    for text in ["BEGIN", "INSERT INTO defining VALUES ('')", "SELECT late()", "ROLLBACK"] {
+        sends(&mut one, &query(text));
+    }
+    assert_eq!(left(&mut two), "- 0 0 0", "one by one");
+}
+
+#[test]
+fn a_column_of_a_type_that_runs_code_is_seen_when_it_is_added() {
+    let database = database(
+        "definitions_columns",
+        "CREATE FUNCTION meddles(text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+            PERFORM set_config('app.tenant', 'x', false); RETURN true; END$$;
+        CREATE DOMAIN good AS text CHECK (meddles(value));
+        CREATE FUNCTION runs(t text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$BEGIN EXECUTE t; END$$;
+        CREATE TYPE pair AS (a int);",
+    );
+    let pooler = trusting(&database, 1).set("catalog_refresh", "\"1h\"").start();
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    sends(&mut one, &query("SELECT runs('ALTER TYPE pair ADD ATTRIBUTE b good')"));
+    sends(&mut one, &query("SELECT '(1,x)'::pair"));
+    assert_eq!(left(&mut two), "- 0 0 0");
+}
+
 /// Makes a function that leaves something.
 const LATE: &str = "$q$CREATE FUNCTION late() RETURNS text LANGUAGE sql AS \
     'SELECT set_config(''app.tenant'', ''x'', false)'$q$";

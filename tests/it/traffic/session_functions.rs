@@ -261,10 +261,16 @@ fn operators_casts_and_event_triggers_are_in_no_name() {
     let on_ddl = "CREATE FUNCTION on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS \
         $$BEGIN PERFORM set_config('app.tenant', 'x', false); END$$; \
         CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION on_ddl()";
+    let by_function = &format!(
+        "{on_ddl}; CREATE FUNCTION does_ddl() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS \
+        $$BEGIN COMMENT ON FUNCTION on_ddl() IS 'x'; END$$"
+    );
     for (label, made, used) in [
         ("functions_operator", operator, "SELECT 1 === 2"),
         ("functions_cast", cast, "SELECT (1::pair).a"),
         ("functions_ddl", on_ddl, "CREATE TABLE IF NOT EXISTS made_by_ddl ()"),
+        ("functions_ddl_do", on_ddl, "DO $$BEGIN CREATE TABLE IF NOT EXISTS made_by_ddl (); END$$"),
+        ("functions_ddl_function", by_function, "SELECT does_ddl()"),
     ] {
         let database = database(label, made);
         let (pooler, _port) = pooler(&database);

@@ -29,6 +29,12 @@ const CODE: &str = "
     ALTER FUNCTION locks(int) OWNER TO app;
     CREATE INDEX of_locks ON indexed (locks(n));
     INSERT INTO indexed VALUES (1);
+    CREATE TYPE row_type AS (n int, m int);
+    ALTER TYPE row_type OWNER TO app;
+    CREATE TABLE typed OF row_type;
+    ALTER TABLE typed OWNER TO app;
+    CREATE INDEX ON typed (locks(n));
+    INSERT INTO typed VALUES (1, 2);
     CREATE TABLE referenced (n int PRIMARY KEY);
     CREATE TABLE referencing (n int REFERENCES referenced);
     CREATE FUNCTION triggered() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM meddles('x'); RETURN new; END$$;
@@ -175,9 +181,19 @@ fn the_body_of_a_function_is_read_when_it_is_made() {
 }
 
 #[test]
+fn the_arguments_of_execute_are_computed_to_explain_it() {
+    let text = "PREPARE p(text) AS SELECT $1; EXPLAIN EXECUTE p(set_config('app.tenant', 'x', false)); DEALLOCATE p";
+    leave_nothing("unexecuted_arguments", &[("EXPLAIN EXECUTE", query(text))]);
+}
+
+#[test]
 fn upkeep_runs_what_hangs_on_relations_that_it_does_not_name() {
     leave_nothing(
         "unexecuted_upkeep",
-        &[("an index", query("REINDEX INDEX of_locks")), ("TRUNCATE", query("TRUNCATE referenced CASCADE"))],
+        &[
+            ("an index", query("REINDEX INDEX of_locks")),
+            ("TRUNCATE", query("TRUNCATE referenced CASCADE")),
+            ("a type", query("ALTER TYPE row_type ALTER ATTRIBUTE m TYPE bigint CASCADE")),
+        ],
     );
 }
