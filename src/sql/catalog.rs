@@ -5,7 +5,7 @@ mod judge;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::deeds::Name;
+use super::deeds::{Name, READERS};
 pub use judge::{Draft, Function};
 
 type Hasher = foldhash::fast::RandomState;
@@ -72,6 +72,8 @@ pub struct Catalog {
     relations: HashMap<Name, Danger, Hasher>,
     /// The same of types by their numbers, which parameters have.
     types: HashMap<u32, Danger, Hasher>,
+    /// What [`READERS`] may do.
+    readers: Danger,
     procedures: HashSet<Name, Hasher>,
     /// What any statement may do: an operator, a cast.
     anything: Danger,
@@ -121,13 +123,14 @@ impl Catalog {
 
     /// What a call of a function of this name may do.
     pub fn function(&self, name: &[u8]) -> Danger {
-        if self.functions.is_empty() {
+        if self.functions.is_empty() && self.readers.is_none() {
             return Danger::default();
         }
         if self.foreign && !name.is_ascii() {
             return Danger::ANYTHING;
         }
-        self.functions.get(name).copied().unwrap_or_default()
+        let reads = self.readers.when(READERS.contains(&name));
+        self.functions.get(name).copied().unwrap_or_default().or(reads)
     }
 
     /// What naming this may do, wherever it stands.

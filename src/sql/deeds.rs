@@ -8,6 +8,7 @@ mod reach;
 
 use smallvec::SmallVec;
 
+pub(super) use self::call::READERS;
 pub use self::call::{Given, SetConfig};
 pub(super) use self::code::judge_body;
 pub use self::glance::may_do;

@@ -85,6 +85,11 @@ impl Numbers {
     }
 }
 
+/// Whether nobody knows whether it asks.
+fn is_unclear(deed: &Deed) -> bool {
+    matches!(deed, Deed::Unclear(Doubt::Code | Doubt::Text))
+}
+
 /// Whether such statements may take numbers: by defaults and triggers, in code. (Of a SELECT its text tells.)
 fn takes(tag: &[u8]) -> bool {
     ["INSERT", "COPY", "MERGE", "UPDATE", "DELETE", "CALL", "DO"].iter().any(|word| tag.starts_with(word.as_bytes()))
@@ -124,36 +129,40 @@ impl Relay {
     }
 
     /// Before statements that do this: discards what others have left, if they may ask for it. Where the client may have
-    /// taken numbers of its own since it has the server, it is too late for that.
+    /// taken numbers of its own since it has the server, it is too late for that. Returns whether they may go on now: what
+    /// comes before them may take numbers, or fail, and our own statement with it.
+    #[must_use]
     pub(super) fn before_numbers<'a>(
         &mut self,
         server: &mut Attached<'_>,
         deeds: impl Iterator<Item = &'a Deed> + Clone,
         steps: &mut Steps,
-    ) {
+    ) -> bool {
         let exchange = &mut *server.exchange;
         if !(self.tracks && self.own_names) {
-            return;
+            return true;
         }
         let any = |asks: &Deed| deeds.clone().any(|deed| deed == asks);
-        let (asks, reached) = (any(&Deed::AsksNumber), any(&Deed::MayAskNumber));
-        let unclear = any(&Deed::Unclear(Doubt::Code));
+        let (asks, reached, unclear) =
+            (any(&Deed::AsksNumber), any(&Deed::MayAskNumber), deeds.clone().any(is_unclear));
         // What code asks for it has taken within the same transaction, mostly: for that nobody keeps a server.
         self.asks_numbers |= asks;
         // Text that nobody knows may ask where others' numbers are not to be discarded any more.
         let too_late = unclear && exchange.session.numbers.taken && exchange.session.numbers.others;
         let own = exchange.defining || exchange.may_define || self.functions.are_known(exchange);
-        let watches = asks || reached || (too_late && own);
         let numbers = &mut exchange.session.numbers;
         numbers.asks |= asks;
-        numbers.news |= watches && !numbers.watched;
-        if (asks || reached || unclear)
-            && numbers.others
-            && !numbers.taken
-            && exchange.pipeline.status != Status::Failed
-        {
+        numbers.news |= (asks || reached || (too_late && own)) && !numbers.watched;
+        if !((asks || reached || unclear) && numbers.others && !numbers.taken) {
+            return true;
+        }
+        if exchange.pipeline.owes_ready() {
+            return false;
+        }
+        if exchange.pipeline.status != Status::Failed {
             put_discard(exchange, steps);
         }
+        true
     }
 
     /// Whether this is what a server says that has no number for who asks.

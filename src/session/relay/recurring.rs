@@ -199,7 +199,8 @@ impl Relay {
     pub(super) fn recurs(&mut self, server: &mut Attached<'_>, input: &[u8], steps: &mut Steps) -> Option<usize> {
         let recurring = self.recurring.as_ref()?;
         let exchange = &mut *server.exchange;
-        if input.len() > BATCH_MAX || exchange.block != Block::Outside || !exchange.settled() || exchange.defining {
+        let defines = exchange.defining || exchange.may_define;
+        if input.len() > BATCH_MAX || exchange.block != Block::Outside || !exchange.settled() || defines {
             return None;
         }
         let batch = Batch::of(input)?;

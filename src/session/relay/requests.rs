@@ -55,7 +55,9 @@ impl Relay {
             return Ok(HOLD);
         }
         let deeds = self.reads_statement(server.exchange, &have[front..], cut);
-        self.before_code(server, deeds.as_deref(), steps);
+        if !self.before_code(server, deeds.as_deref(), steps) {
+            return Ok(HOLD);
+        }
         let exchange = &mut *server.exchange;
         exchange.parsed = Does { effect: word.effect(&have[front..], cut), deeds };
         if name.is_empty() {
@@ -96,13 +98,15 @@ impl Relay {
         if !self.begin(server, server.exchange.vetted, steps) {
             return Ok(HOLD);
         }
-        server.exchange.counts.client_parses += 1;
         let failed = server.exchange.pipeline.status == Status::Failed;
         if !duplicate && (failed || !there) {
             let does = self.does_now(server.exchange, &statement);
-            self.before_code(server, does.deeds.as_deref(), steps);
+            if !self.before_code(server, does.deeds.as_deref(), steps) {
+                return Ok(HOLD);
+            }
         }
         let exchange = &mut *server.exchange;
+        exchange.counts.client_parses += 1;
         if duplicate {
             let error = if failed && !statement.word().leaves_failed() {
                 in_failed_transaction()
@@ -145,7 +149,9 @@ impl Relay {
             let exchange = &*server.exchange;
             let does = if head.statement.is_empty() { &exchange.unnamed_does } else { &exchange.parsed };
             let does = bound(does.clone(), header, have);
-            self.before_code(server, does.deeds.as_deref(), steps);
+            if !self.before_code(server, does.deeds.as_deref(), steps) {
+                return Ok(HOLD);
+            }
             let exchange = &mut *server.exchange;
             exchange.portals.bind(head.portal, does);
             exchange.unnamed.used();
@@ -158,7 +164,9 @@ impl Relay {
             Err(take) => return Ok(take),
         };
         let does = bound(self.does_now(server.exchange, &statement), header, have);
-        self.before_code(server, does.deeds.as_deref(), steps);
+        if !self.before_code(server, does.deeds.as_deref(), steps) {
+            return Ok(HOLD);
+        }
         let name = statement.name();
         steps.to_server.own(|out| {
             let length = header.total - 1 + name.len() - head.statement.len();
@@ -192,7 +200,9 @@ impl Relay {
             };
             // It may be read anew.
             let does = self.does_now(server.exchange, &statement);
-            self.before_code(server, does.deeds.as_deref(), steps);
+            if !self.before_code(server, does.deeds.as_deref(), steps) {
+                return Ok(HOLD);
+            }
             steps.to_server.own(|out| put_frame(out, frontend::DESCRIBE, &[b"S", statement.name(), b"\0"]));
             server.exchange.pipeline.push(Owed::Describe);
             return Ok(Take::Drop);

@@ -121,19 +121,24 @@ impl Relay {
         if !self.begin(server, self.own_names && said.allows_prefix(), steps) {
             return Take::Stop(Stop::Hold);
         }
-        self.before_code(server, Some(&deeds), steps);
+        if !self.before_code(server, Some(&deeds), steps) {
+            return Take::Stop(Stop::Hold);
+        }
         server.exchange.pipeline.push(Owed::Function);
         Take::Forward
     }
 
     /// PostgreSQL runs code when it reads and plans a statement, too: what that leaves is there whether or not anything is
-    /// executed.
-    pub(super) fn before_code(&mut self, server: &mut Attached<'_>, deeds: Option<&Deeds>, steps: &mut Steps) {
-        let Some(deeds) = deeds.filter(|_| self.tracks) else { return };
-        if deeds.contains(&Deed::Unclear(Doubt::Code)) {
-            doubts(server.exchange, Doubt::Code);
+    /// executed. Returns whether it may go on now.
+    #[must_use]
+    pub(super) fn before_code(&mut self, server: &mut Attached<'_>, deeds: Option<&Deeds>, steps: &mut Steps) -> bool {
+        let Some(deeds) = deeds.filter(|_| self.tracks) else { return true };
+        for doubt in [Doubt::Code, Doubt::Text] {
+            if deeds.contains(&Deed::Unclear(doubt)) {
+                doubts(server.exchange, doubt);
+            }
         }
-        self.before_numbers(server, deeds.iter(), steps);
+        self.before_numbers(server, deeds.iter(), steps)
     }
 
     /// The statement with this definition, shared with whoever else has it.

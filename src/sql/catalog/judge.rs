@@ -43,6 +43,8 @@ pub struct Draft {
     types: HashMap<u32, Danger, Hasher>,
     anything: Danger,
     any_ddl: Danger,
+    /// What is reached by a value that names it.
+    readers: Danger,
     /// Names whose danger others may have by them.
     news: Vec<(Name, Danger)>,
 }
@@ -84,6 +86,7 @@ impl Draft {
             match reached {
                 Reached::Relation(name) => {
                     let unseen = danger.unseen();
+                    self.reading(unseen);
                     let known = self.relations.entry(name.clone()).or_default();
                     if !known.has(unseen) {
                         *known = known.or(unseen);
@@ -110,10 +113,18 @@ impl Draft {
         kinds(self) > before
     }
 
+    /// Some type or index runs code that is so dangerous: so may those functions that are told which as a value.
+    fn reading(&mut self, danger: Danger) {
+        if !self.readers.has(danger) {
+            self.readers = self.readers.or(danger);
+            self.news.extend(deeds::READERS.iter().map(|name| (Name::from(*name), danger)));
+        }
+    }
+
     /// What is dangerous is found.
     pub fn finish(self) -> Catalog {
-        let Self { relations, types, anything, any_ddl, .. } = self;
-        let mut catalog = Catalog { relations, types, anything, any_ddl, ..Catalog::default() };
+        let Self { relations, types, anything, any_ddl, readers, .. } = self;
+        let mut catalog = Catalog { relations, types, readers, anything, any_ddl, ..Catalog::default() };
         for function in self.functions {
             if function.procedure {
                 catalog.procedures.insert(function.name.clone());

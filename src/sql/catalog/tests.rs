@@ -106,6 +106,7 @@ fn who_names_a_relation_with_code_behind_it_is_dangerous() {
         "what is unseen is found out afterwards"
     );
     assert_eq!([catalog.function(b"f"), catalog.function(b"h")], [Danger::ANYTHING, Danger::default()]);
+    assert_eq!(catalog.function(b"domain_in"), Danger::ANYTHING, "it may be told of any type");
     assert_eq!([catalog.any_ddl(), catalog.anything()], [Danger::TOUCHES, Danger::default()]);
     assert_eq!([catalog.of_type(20_000), catalog.of_type(23)], [Danger::ASKS, Danger::default()]);
     assert!(!catalog.is_quiet());

@@ -89,9 +89,24 @@ impl Does {
 }
 
 /// Functions that run a text which they are given, or read a relation that is named in one.
-fn runs_text(name: &[u8]) -> bool {
+pub(super) fn runs_text(name: &[u8]) -> bool {
     matches!(name, b"ts_stat" | b"ts_rewrite") || name.windows(7).any(|part| part == b"_to_xml")
 }
+
+/// Functions that are told as a value by what they run code: of which type it is what they read, on which index they work.
+pub(in super::super) const READERS: [&[u8]; 11] = [
+    b"array_in",
+    b"brin_summarize_new_values",
+    b"brin_summarize_range",
+    b"domain_in",
+    b"gin_clean_pending_list",
+    b"multirange_in",
+    b"pg_input_error_info",
+    b"pg_input_is_valid",
+    b"range_in",
+    b"record_in",
+    b"satisfies_hash_partition",
+];
 
 /// Whether a call of this function, wherever it stands, may do something to the session.
 pub(super) fn matters(name: &[u8]) -> bool {

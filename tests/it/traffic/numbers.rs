@@ -250,3 +250,32 @@ fn code_that_asks_reads_its_own_clients_number() {
         assert_eq!(pins(&pooler), 0, "for that nobody keeps a server");
     }
 }
+
+#[test]
+fn a_question_waits_for_what_was_asked_before_it() {
+    let (_database, pooler) = with_sequences("numbers_pipelined");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut two, &query("SELECT 1"));
+    let all = |client: &mut Raw, requests: &[Vec<u8>]| {
+        client.send(&requests.concat());
+        requests.iter().map(|_| shown(&client.until(b'Z'))).collect::<Vec<_>>()
+    };
+    asks(&mut one, &query("SELECT setval('s', 4711), nextval('s')"));
+    // Our own statement would fail in its place.
+    let failing = all(&mut two, &[query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK; SELECT 1 + 0 * lastval()")]);
+    assert!(!failing[2].contains("25P02"), "{failing:?}");
+    asks(&mut two, &query("SELECT 1"));
+    let text = ["BEGIN", "INSERT INTO t (x) VALUES (1)", "SELECT 'id ' || lastval()", "COMMIT"].map(query);
+    let (_database, pooler) = with_sequences("numbers_pipelined_own");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut two, &query("SELECT 1"));
+    asks(&mut one, &query("SELECT setval('s', 4711), nextval('s')"));
+    assert!(all(&mut two, &text)[2].starts_with("TDC"), "it has its own number");
+    // Nor is a text that is too long to be read one that does not ask.
+    let (_database, pooler) = with_sequences("numbers_long");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut two, &query("SELECT 1"));
+    asks(&mut one, &query("SELECT setval('s', 4711), nextval('s')"));
+    let long = format!("SELECT lastval() -- {}", "x".repeat(300_000));
+    assert!(!asks(&mut two, &query(&long)).contains("4712"));
+}

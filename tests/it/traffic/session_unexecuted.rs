@@ -17,6 +17,8 @@ const CODE: &str = "
         PERFORM pg_advisory_lock(5); RETURN 1; END$$;
     CREATE DOMAIN good AS text CHECK (meddles(value));
     CREATE DOMAIN better AS good;
+    CREATE FUNCTION reads(oid) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+        RETURN array_in('{x}', $1, -1) IS NULL; END$$;
     CREATE TYPE pair AS (a good, b int);
     CREATE TABLE of_domain (a good);
     CREATE TABLE of_rows (a of_domain);
@@ -178,6 +180,29 @@ fn constants_are_read_when_a_statement_is_parsed() {
 fn the_body_of_a_function_is_read_when_it_is_made() {
     let body = "CREATE OR REPLACE FUNCTION made() RETURNS text[] LANGUAGE sql AS $$SELECT '{x}'::good[]::text[]$$";
     leave_nothing("unexecuted_bodies", &[("simple", query(body)), ("extended", [extended(body), sync()].concat())]);
+}
+
+#[test]
+fn a_type_may_be_told_as_a_value() {
+    let of_type = "(SELECT oid FROM pg_type WHERE typname = 'go' || 'od')";
+    leave_nothing(
+        "unexecuted_values",
+        &[
+            ("a function of PostgreSQL", query(&format!("SELECT array_in('{{x}}', {of_type}, -1)"))),
+            ("one that calls it", query(&format!("SELECT reads({of_type})"))),
+            ("code", query(&format!("DO $$BEGIN PERFORM array_in('{{x}}', {of_type}, -1); END$$"))),
+        ],
+    );
+}
+
+#[test]
+fn what_is_too_long_to_be_read_may_run_anything() {
+    let long = |text: &str| format!("{text} -- {}", "x".repeat(300_000));
+    let bound = |text: &str| [parse("", &long(text)), bind("", "", &[]), sync()].concat();
+    leave_nothing(
+        "unexecuted_long",
+        &[("read", bound("SELECT '{x}'::good[]")), ("planned", bound("SELECT pretends(1)"))],
+    );
 }
 
 #[test]
