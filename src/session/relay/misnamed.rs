@@ -30,7 +30,8 @@ impl Relay {
     pub(super) fn renamed(&self, id: StatementId, error: &[u8], steps: &mut Steps) -> Take {
         let names: Vec<&[u8]> = self.names.names_of(id).take(NAMES_SAID).collect();
         let ours = server_name(id);
-        let Some(at) = memchr::memmem::find(error, &ours).filter(|_| !names.is_empty()) else { return Take::Pass };
+        // What has no name at all is prepared under ours where it recurs.
+        let Some(at) = memchr::memmem::find(error, &ours) else { return Take::Pass };
         let parts = [&error[..at], &names.join(&b"\" or \""[..]), &error[at + ours.len()..]];
         steps.to_client.own(|out| put_frame(out, backend::ERROR, &parts));
         Take::Drop

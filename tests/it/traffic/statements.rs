@@ -243,6 +243,10 @@ fn an_error_of_bind_has_the_clients_name_for_the_statement() {
     }
     let error = ask(&mut client, &[bind("", "one", &[b"x"]), execute("", 0)]);
     assert!(error.contains("\"one\" or \"two\"") || error.contains("\"two\" or \"one\""), "{error}");
+    for _ in 0..5 {
+        let error = ask(&mut client, &[parse("", "SELECT $1::text, $2::text"), bind("", "", &[b"x"]), execute("", 0)]);
+        assert!(error.contains("prepared statement \"\" requires 2"), "{error}");
+    }
     // What a function says passes as it is.
     ask(&mut client, &[parse("cast", "SELECT $1::int")]);
     let error = ask(&mut client, &[bind("", "cast", &[b"PGLIFEGUARD_1"]), execute("", 0)]);
