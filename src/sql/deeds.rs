@@ -26,8 +26,8 @@ pub type Name = Box<[u8]>;
 pub enum Deed {
     /// A setting has this value from now on.
     Set(Name, Box<[u8]>),
-    /// A setting has another value until the transaction ends.
-    Local,
+    /// A setting has another value until the transaction ends; the name is empty where it can't be read.
+    Local(Name),
     /// A setting has its default again.
     Reset(Name),
     /// All have, but for role and session authorization.
@@ -173,7 +173,8 @@ fn of_kind(kind: &Kind, source: Source<'_>, catalog: Option<&Catalog>, deeds: &m
             let runs = of_script(&Script::of(inner.text, inner.dialect), inner, catalog).unwrap_or_default();
             let of_numbers = |deed: &&Deed| matches!(deed, Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber);
             deeds.extend(runs.iter().flatten().filter(of_numbers).cloned());
-            if runs.iter().flatten().any(|deed| !matches!(deed, Deed::Local | Deed::Notifies) && !of_numbers(&deed)) {
+            if runs.iter().flatten().any(|deed| !matches!(deed, Deed::Local(_) | Deed::Notifies) && !of_numbers(&deed))
+            {
                 deeds.push(Deed::Unclear(Doubt::Code));
             }
             return;
@@ -254,7 +255,7 @@ fn set(setting: Setting, source: Source<'_>, deeds: &mut Deeds) {
         deeds.push(nameless(What::Temporary));
     }
     if setting.local {
-        return deeds.push(Deed::Local);
+        return deeds.push(Deed::Local(name.unwrap_or_default()));
     }
     match name.as_deref() {
         Some(b"seed") => return deeds.push(nameless(What::Seed)),

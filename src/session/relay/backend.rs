@@ -237,9 +237,7 @@ impl Relay {
         let exchange = &mut *server.exchange;
         if status == Status::Idle {
             exchange.before.clear();
-            if std::mem::take(&mut exchange.session.redefines) {
-                self.recurring.iter().for_each(|recurring| recurring.forget());
-            }
+            self.definitions_are_over(exchange);
         }
         match owed {
             Some(Owed::Sync(How::Swallow)) => {

@@ -13,7 +13,7 @@ use super::recurring::Rerun;
 use super::settings::Changes;
 use super::skipping::Spared;
 use super::steps::Steps;
-use super::words::FirstWord;
+use super::words::{FirstWord, Redefines};
 use crate::pool::PinPlace;
 use crate::server::statements::StatementId;
 use crate::sql::deeds::{Doubt, What};
@@ -135,7 +135,9 @@ pub struct Course {
     /// It may listen where its client does not need it to.
     pub(super) listens: bool,
     /// The client has sent what may change definitions, and its transaction is not over.
-    pub(super) redefines: bool,
+    pub(super) redefines: Redefines,
+    /// The transaction has settings of its own by which texts are read.
+    pub(super) reads_apart: bool,
     /// What was sent in place of what the client has said.
     pub rerun: Rerun,
     /// Whether it has notified there, and who knows.
@@ -190,11 +192,13 @@ impl Course {
             pin_place,
             listens,
             redefines,
+            reads_apart,
             rerun,
             notifies,
         } = self;
         (*assigning, *there, *numbers, *pin_place) = (None, None, Numbers::default(), None);
-        (*listens, *redefines, *notifies) = (false, false, Notifies::No);
+        (*listens, *reads_apart, *notifies) = (false, false, Notifies::No);
+        *redefines = Redefines::Nothing;
         rerun.is_over();
         restored.clear();
         may_be_gone.clear();

@@ -316,7 +316,7 @@ impl Relay {
             return Take::Stop(Stop::Input);
         }
         let said = Said::of(text, cut, self.dialect);
-        server.exchange.session.redefines |= said.redefines();
+        self.redefines(server.exchange, said.redefines(text));
         // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
         let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
         let ends_later = in_block && said.ends_later();

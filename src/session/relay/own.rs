@@ -157,7 +157,7 @@ impl Own {
             Deed::Holds(what, name) => self.holds(*what, name),
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
             Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
-            Deed::Local | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
+            Deed::Local(_) | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
             Deed::Defines | Deed::MayDefine => {}
         }
     }

@@ -59,6 +59,11 @@ impl Statement {
         self.does.clone()
     }
 
+    /// Whether it is one client's alone.
+    pub(super) fn is_unshared(&self) -> bool {
+        self.place.is_unshared()
+    }
+
     /// Where it is found.
     pub(super) fn place(&self) -> &Place {
         &self.place

@@ -24,7 +24,7 @@ use super::portals::Does;
 use super::prepared::{Hasher, Statement};
 use super::requests::{definition, prepare};
 use super::steps::Steps;
-use super::words::{Effect, first_word};
+use super::words::{Effect, Redefines, first_word};
 use crate::server::statements::StatementId;
 use crate::wire::error::SqlState;
 use crate::wire::frame::{self, FrameError, HEADER, Header};
@@ -317,6 +317,28 @@ impl Relay {
                 server.exchange.pipeline.push(Owed::Sync(How::Reply));
                 Ok(Take::Forward)
             }
+        }
+    }
+}
+
+impl Relay {
+    /// The client sends what may change definitions for these.
+    #[inline]
+    pub(super) fn redefines(&self, exchange: &mut Exchange, whom: Redefines) {
+        if self.tracks {
+            exchange.session.redefines = exchange.session.redefines.max(whom);
+        }
+    }
+
+    /// The transaction is over. If it may have changed definitions for others, what is prepared from now on is read by
+    /// the new ones.
+    #[inline]
+    pub(super) fn definitions_are_over(&self, exchange: &mut Exchange) {
+        let session = &mut exchange.session;
+        session.reads_apart = false;
+        if std::mem::take(&mut session.redefines) == Redefines::ForAll {
+            self.table.forget();
+            self.recurring.iter().for_each(|recurring| recurring.forget());
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::BufMut;
 
 use super::Stop;
 use super::channels::Hears;
+use super::ending::until_nul;
 use super::exchange::Exchange;
 use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
@@ -16,7 +17,7 @@ use super::portals::Does;
 use super::prepared::{LASTING_MAX, Statement, put_frame, server_name, write_close};
 use super::steps::Steps;
 use super::tracking::{READ_MAX, depends_on_values, resolved};
-use super::words::first_word;
+use super::words::{Redefines, first_word};
 use crate::server::statements::StatementId;
 use crate::wire::error::{ErrorReply, SqlState};
 use crate::wire::frame::{self, FrameError, HEADER, Head, Header, NAMES_MAX};
@@ -44,7 +45,7 @@ impl Relay {
             return Ok(Take::Stop(Stop::Input));
         }
         let word = first_word(&have[front..]);
-        server.exchange.session.redefines |= word.redefines();
+        self.redefines(server.exchange, word.redefines(&have[front..]));
         if named {
             return self.parse_named(server, name, definition(&have[front..])?, steps);
         }
@@ -87,7 +88,7 @@ impl Relay {
             return Ok(HOLD);
         }
         let pipeline = &server.exchange.pipeline;
-        let statement = self.intern_behind(server.exchange, definition);
+        let statement = self.intern_here(server.exchange, definition);
         let there = server.statements.touch(statement.id);
         let duplicate = self.names.has_taken(name);
         // What we are to answer depends on the transaction: in a failed one it is refused.
@@ -293,7 +294,7 @@ impl Relay {
             poison(server.exchange, does_not_exist(name), steps);
             return Err(Take::Drop);
         };
-        server.exchange.session.redefines |= statement.word().redefines();
+        self.redefines(server.exchange, statement.word().redefines(until_nul(statement.definition())));
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
         if !self.begin(server, server.exchange.vetted, steps) {
             return Err(HOLD);
@@ -301,7 +302,7 @@ impl Relay {
         if server.statements.touch(statement.id) {
             return Ok(statement);
         }
-        let statement = self.read_anew(name, statement);
+        let statement = self.read_anew(server.exchange, name, statement);
         if !server.statements.touch(statement.id) {
             prepare(server, &statement, How::Swallow, None, steps);
         }
@@ -316,7 +317,8 @@ impl Relay {
         }
         let recalled = self.unnamed.definition().filter(|_| !server.exchange.has_unnamed).map(first_word);
         let word = recalled.or(server.exchange.unnamed_word);
-        server.exchange.session.redefines |= word.is_none_or(|word| word.redefines());
+        let redefines = word.map_or(Redefines::ForAll, |word| word.redefines(b""));
+        self.redefines(server.exchange, redefines);
         server.exchange.asks(|in_block| match name {
             b"" => word.is_some_and(|word| word.allows_cancel(in_block)),
             _ => !self.guarded.has(name),

@@ -13,20 +13,30 @@ use crate::server::statements::StatementId;
 use crate::sql::Dialect;
 use crate::wire::params::ParamSet;
 
-/// Reported settings by which constants in a text are read.
-const READ_BY: [&str; 5] = ["client_encoding", "DateStyle", "IntervalStyle", "standard_conforming_strings", "TimeZone"];
+/// Reported settings by which constants and names in a text are read: what is parsed once stays so, types of parameters
+/// too.
+const READ_BY: [&str; 6] =
+    ["client_encoding", "DateStyle", "IntervalStyle", "search_path", "standard_conforming_strings", "TimeZone"];
 
 /// The same of settings that nobody reports.
-const OWN_READ_BY: [&str; 8] = [
+const OWN_READ_BY: [&str; 11] = [
     "array_nulls",
     "backslash_quote",
     "bytea_output",
     "extra_float_digits",
     "lc_monetary",
+    "role",
+    "search_path",
+    "session_authorization",
     "timezone_abbreviations",
     "transform_null_equals",
     "xmloption",
 ];
+
+/// Whether texts are read by this setting, whose name is in small letters.
+pub(super) fn is_read_by(name: &[u8]) -> bool {
+    READ_BY.iter().chain(&OWN_READ_BY).any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+}
 
 /// By what a client's texts are read.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +95,11 @@ impl Place {
         &self.key[..self.definition]
     }
 
+    /// Whether it is found by nobody.
+    pub(super) fn is_unshared(&self) -> bool {
+        self.known.is_none()
+    }
+
     /// The settings by which constants in it were read; `None`: those of the one client that has it.
     fn read_by(&self) -> Option<&[u8]> {
         self.known.as_ref().map(|_| &self.key[self.definition..])
@@ -118,6 +133,12 @@ impl Table {
     /// The same for one client alone: by what it will be read is not known.
     pub fn unshared(&self, definition: &[u8], dialect: Dialect) -> Arc<Statement> {
         self.made(Place { key: definition.into(), definition: definition.len(), known: None }, dialect)
+    }
+
+    /// Definitions may have changed: whoever comes next has texts read by the new ones. Who has a statement keeps it.
+    pub fn forget(&self) {
+        let old = std::mem::take(&mut *self.known.lock());
+        drop(old);
     }
 
     fn made(&self, place: Place, dialect: Dialect) -> Arc<Statement> {

@@ -12,9 +12,9 @@ use super::own::{Own, outlasts_rollback};
 use super::pipeline::Owed;
 use super::prepared::Statement;
 use super::steps::Steps;
-use super::table::Reading;
+use super::table::{Reading, is_read_by};
 use super::undo::Undo;
-use super::words::{Said, first_word};
+use super::words::{Redefines, Said, first_word};
 use crate::config::model::Listen;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
 use crate::sql::{Catalog, Dialect};
@@ -150,19 +150,33 @@ impl Relay {
         Reading { params: &self.params, own: self.own_settings(), dialect: self.dialect }
     }
 
-    /// The same, where what is owed may change by what it will be read.
-    pub(super) fn intern_behind(&self, exchange: &Exchange, definition: &[u8]) -> Arc<Statement> {
-        let sets = exchange.pipeline.may_set();
-        if sets { self.table.unshared(definition, self.dialect) } else { self.intern(definition) }
+    /// The same, where it will be read in the transaction under way.
+    pub(super) fn intern_here(&self, exchange: &Exchange, definition: &[u8]) -> Arc<Statement> {
+        let apart = self.reads_apart(exchange);
+        if apart { self.table.unshared(definition, self.dialect) } else { self.intern(definition) }
+    }
+
+    /// Whether texts may mean something now that they mean to nobody else with the client's settings: by what is owed, by
+    /// settings of the transaction, by what it has defined, or by temporary tables.
+    fn reads_apart(&self, exchange: &Exchange) -> bool {
+        let session = &exchange.session;
+        let apart = || {
+            session.reads_apart
+                || session.redefines != Redefines::Nothing
+                || exchange.defining
+                || (self.is_tied() && self.ties().any(|what| what == What::Temporary))
+        };
+        exchange.pipeline.may_set() || (self.tracks && apart())
     }
 
     /// A statement that a server lacks is read anew, by the client's settings of now: it must not be taken for what it
     /// was by others.
-    pub(super) fn read_anew(&mut self, name: &[u8], statement: Arc<Statement>) -> Arc<Statement> {
-        if self.reading().fits(&statement) {
+    pub(super) fn read_anew(&mut self, exchange: &Exchange, name: &[u8], statement: Arc<Statement>) -> Arc<Statement> {
+        let shared = !statement.is_unshared();
+        if !shared || (self.reading().fits(&statement) && !self.reads_apart(exchange)) {
             return statement;
         }
-        let anew = self.intern(statement.definition());
+        let anew = self.intern_here(exchange, statement.definition());
         self.names.insert(name.into(), Arc::clone(&anew));
         anew
     }
@@ -269,7 +283,8 @@ impl Relay {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
-                Deed::Local | Deed::Notifies | Deed::Defines | Deed::MayDefine => {}
+                Deed::Local(name) => server.exchange.session.reads_apart |= name.is_empty() || is_read_by(name),
+                Deed::Notifies | Deed::Defines | Deed::MayDefine => {}
                 Deed::AsksNumber | Deed::MayAskNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }

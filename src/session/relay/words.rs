@@ -35,6 +35,18 @@ impl Effect {
     }
 }
 
+/// Whom definitions may have changed for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Redefines {
+    /// None have.
+    #[default]
+    Nothing,
+    /// For who has done it: they are temporary.
+    ForItself,
+    /// For all.
+    ForAll,
+}
+
 /// The first word of `text` in lower case, up to 16 bytes; empty when it does not begin with a letter.
 pub fn first_word(text: &[u8]) -> FirstWord {
     word_at(text, skip_blank(text, 0))
@@ -120,13 +132,17 @@ impl FirstWord {
         matches!(self.as_bytes(), b"select" | b"insert" | b"update" | b"delete" | b"merge" | b"with" | b"values")
     }
 
-    /// Whether it may change definitions.
-    pub(super) fn redefines(&self) -> bool {
-        self.traits == Traits::NONE
-            && !matches!(
-                self.as_bytes(),
-                b"notify" | b"listen" | b"unlisten" | b"close" | b"move" | b"vacuum" | b"analyze"
-            )
+    /// Whether the statement, of which this is the first word and `text` all that is here, may change definitions.
+    pub(super) fn redefines(&self, text: &[u8]) -> Redefines {
+        let known: [&[u8]; 6] = [b"create", b"alter", b"drop", b"do", b"call", b"import"];
+        if self.traits != Traits::NONE || !known.contains(&self.as_bytes()) {
+            return Redefines::Nothing;
+        }
+        let start = skip_blank(text, 0);
+        let second = text.get(start + usize::from(self.len)..).map(first_word);
+        let temporary: [&[u8]; 4] = [b"temp", b"temporary", b"local", b"global"];
+        let own = self.as_bytes() == b"create" && second.is_some_and(|word| temporary.contains(&word.as_bytes()));
+        if own { Redefines::ForItself } else { Redefines::ForAll }
     }
 
     /// Whether a failed transaction block accepts it: what ends the block, and nothing at all.
@@ -218,11 +234,11 @@ impl Said {
     }
 
     /// As [`FirstWord::redefines`].
-    pub(super) fn redefines(&self) -> bool {
+    pub(super) fn redefines(&self, text: &[u8]) -> Redefines {
         match self {
-            Self::One(word) => word.redefines(),
-            Self::Several(words) => words.iter().any(FirstWord::redefines),
-            Self::Unclear => true,
+            Self::One(word) => word.redefines(text),
+            Self::Several(words) => words.iter().map(|word| word.redefines(b"")).max().unwrap_or_default(),
+            Self::Unclear => Redefines::ForAll,
         }
     }
 

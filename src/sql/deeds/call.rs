@@ -125,7 +125,11 @@ fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Deed {
     let [name, value, local] = &arguments[..] else { return unclear };
     let Some(local) = boolean(*local, source) else { return unclear };
     if local == Given::Constant((*b"t").into()) {
-        return Deed::Local;
+        let name = match text(*name, source) {
+            Some(Given::Constant(name)) => name.to_ascii_lowercase().into(),
+            _ => Name::default(),
+        };
+        return Deed::Local(name);
     }
     let (Some(name), Some(value)) = (text(*name, source), value_of(*value, source)) else { return unclear };
     if !stands_alone(call, statement, source) {
@@ -157,7 +161,7 @@ impl SetConfig {
         let (Some(local), Some(Some(name))) = (local, value(&self.name)) else { return unclear };
         let set = self.value.as_ref().map_or(Some(None), value);
         match (local, set) {
-            (true, _) => Deed::Local,
+            (true, _) => Deed::Local(name.to_ascii_lowercase().into()),
             (false, Some(None)) => Deed::Reset(name.to_ascii_lowercase().into()),
             (false, Some(Some(value))) => Deed::Set(name.to_ascii_lowercase().into(), value),
             (false, None) => unclear,

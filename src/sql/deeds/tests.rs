@@ -20,7 +20,7 @@ fn show(deed: &Deed) -> String {
     match deed {
         Deed::Set(name, value) => format!("{}={}", text(name), text(value)),
         Deed::Reset(name) => format!("reset {}", text(name)),
-        Deed::Local => "local".into(),
+        Deed::Local(name) => format!("local {}", text(name)),
         Deed::ResetAll => "reset all".into(),
         Deed::SetConfig(config) => {
             let given = |given: &Given| match given {
@@ -53,7 +53,7 @@ fn settings_are_read_in_all_their_forms() {
     for (text, does_) in [
         ("set work_mem = '64MB'", "work_mem=64MB"),
         ("SET SESSION Work_Mem TO 64", "work_mem=64"),
-        ("set local work_mem = 1", "local"),
+        ("set local work_mem = 1", "local work_mem"),
         ("set x.y to on", "x.y=on"),
         ("set \"App\".tenant = 'A b'", "app.tenant=A b"),
         ("set geqo to default", "reset geqo"),
@@ -90,7 +90,9 @@ fn set_config_is_believed_where_it_surely_runs_once() {
     for (text, does_) in [
         ("select set_config('App.tenant', '5', false)", "app.tenant=5"),
         ("select pg_catalog.set_config('search_path', '', false);", "search_path="),
-        ("select set_config('a.b', 'x', true)", "local"),
+        ("select set_config('a.b', 'x', true)", "local a.b"),
+        ("select set_config('A.b', $1, true)", "local a.b"),
+        ("select set_config($1, 'x', true)", "local "),
         ("select set_config('a.b', 'x', 'no')", "a.b=x"),
         ("select set_config('a.b', null, false)", "reset a.b"),
         ("select set_config('a.b', 'x', false) as a, set_config('a.c', 'y', false) b", "a.b=x a.c=y"),
@@ -333,6 +335,7 @@ fn parameters_are_read_by_the_code_of_their_types() {
             assert_eq!(deeds.iter().map(show).collect::<Vec<_>>().join(" "), does_, "{types:?}");
         }
     }
-    let others = with_types(Some(Deeds::from_elem(Deed::Local, 1)), [20_000].into_iter(), Some(&catalog));
+    let others =
+        with_types(Some(Deeds::from_elem(Deed::Local(Name::default()), 1)), [20_000].into_iter(), Some(&catalog));
     assert_eq!(others.map(|deeds| deeds.len()), Some(2));
 }

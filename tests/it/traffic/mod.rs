@@ -20,6 +20,7 @@ mod session_functions;
 mod session_model;
 mod session_unexecuted;
 mod settings;
+mod shared_statements;
 mod sizes;
 mod statements;
 
