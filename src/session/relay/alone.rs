@@ -116,6 +116,10 @@ impl Relay {
         {
             return Ok(take);
         }
+        // Nobody waits for what a client is slow to say.
+        if self.is_awaited(header, have) {
+            return Ok(Take::Stop(Stop::Input));
+        }
         Ok(match header.tag {
             frontend::QUERY
             | frontend::FUNCTION_CALL

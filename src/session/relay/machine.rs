@@ -16,7 +16,6 @@ use super::recurring::Recurring;
 use super::skipping::Spared;
 use super::steps::Steps;
 use super::table::Table;
-use super::tracking::READ_MAX;
 use super::words::{Effect, Said, first_word};
 use crate::config::model::Listen;
 use crate::pool::Pinned;
@@ -182,10 +181,9 @@ impl Relay {
     #[inline]
     pub fn asks_for_server(&self, input: &[u8]) -> bool {
         use frontend::{BIND, DESCRIBE, EXECUTE, FUNCTION_CALL, PARSE, QUERY};
-        let header = frame::header(input, self.max_packet as usize);
-        let asks =
-            matches!(header, Ok(Some(Header { tag: QUERY | PARSE | BIND | DESCRIBE | EXECUTE | FUNCTION_CALL, .. })));
-        asks && self.run.left == 0 && self.alone.is_none() && !self.may_listen(input)
+        let Ok(Some(header)) = frame::header(input, self.max_packet as usize) else { return false };
+        let asks = matches!(header.tag, QUERY | PARSE | BIND | DESCRIBE | EXECUTE | FUNCTION_CALL);
+        asks && !self.is_awaited(header, input) && self.run.left == 0 && self.alone.is_none() && !self.may_listen(input)
     }
 
     /// Takes what the client sent. Whatever it stops at, what came before is in `steps` and is to be written.
@@ -312,7 +310,7 @@ impl Relay {
         let front = self.begun();
         let text = have.get(HEADER + front..).unwrap_or_default();
         let cut = have.len() < header.total;
-        if self.tracks && cut && header.total <= READ_MAX {
+        if self.is_awaited(header, have) {
             return Take::Stop(Stop::Input);
         }
         let said = Said::of(text, cut, self.dialect);

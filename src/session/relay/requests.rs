@@ -14,11 +14,10 @@ use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
 use super::pipeline::{Closed, How, Name, Owed, Parses, Prepared, Status};
 use super::portals::Does;
-use super::prepared::{LASTING_MAX, Statement, put_frame, server_name, write_close};
+use super::prepared::{LASTING_MAX, Statement, put_frame, write_close};
 use super::steps::Steps;
 use super::tracking::{READ_MAX, depends_on_values, resolved};
 use super::words::{Redefines, first_word};
-use crate::server::statements::StatementId;
 use crate::wire::error::{ErrorReply, SqlState};
 use crate::wire::frame::{self, FrameError, HEADER, Head, Header, NAMES_MAX};
 use crate::wire::tag::{backend, frontend};
@@ -26,6 +25,23 @@ use crate::wire::tag::{backend, frontend};
 const HOLD: Take = Take::Stop(Stop::Hold);
 
 impl Relay {
+    /// Whether a message is not all here that is taken only whole: a statement that is read or remembered.
+    #[inline]
+    pub(super) fn is_awaited(&self, header: Header, have: &[u8]) -> bool {
+        have.len() < header.total && self.wants_whole(header, have)
+    }
+
+    #[cold]
+    fn wants_whole(&self, header: Header, have: &[u8]) -> bool {
+        let read = self.tracks && header.total <= READ_MAX;
+        let named = have.get(HEADER).is_none_or(|first| *first != 0);
+        match header.tag {
+            frontend::QUERY => read,
+            frontend::PARSE => read || (self.own_names && (named || header.total <= LASTING_MAX)),
+            _ => false,
+        }
+    }
+
     pub(super) fn parse(
         &mut self,
         server: &mut Attached<'_>,
@@ -38,10 +54,7 @@ impl Relay {
             Head::More => return Ok(Take::Stop(Stop::Input)),
         };
         let named = self.own_names && !name.is_empty();
-        // What is remembered must be all here.
-        let remembered =
-            named || (self.own_names && header.total <= LASTING_MAX) || (self.tracks && header.total <= READ_MAX);
-        if remembered && have.len() < header.total {
+        if self.is_awaited(header, have) {
             return Ok(Take::Stop(Stop::Input));
         }
         let word = first_word(&have[front..]);
@@ -403,11 +416,13 @@ fn statements_unsure(exchange: &mut Exchange, steps: &mut Steps) -> bool {
     waits
 }
 
+/// A name that no statement has: PREPARE cuts longer ones than 63 bytes, and those of the protocol are ours.
+const NOBODY: &[u8] = b"PGLIFEGUARD_nobody: a name of more than 63 bytes, which PREPARE would cut";
+
 /// Fails the client's request with our own error: the server is sent something that fails there as well,
 /// so that its transaction and its skipping up to Sync are what they would be.
 pub(super) fn poison(exchange: &mut Exchange, error: ErrorReply, steps: &mut Steps) {
-    let nobody = server_name(StatementId(0));
-    steps.to_server.own(|out| put_frame(out, frontend::BIND, &[b"\0", &nobody, b"\0", &[0; 6]]));
+    steps.to_server.own(|out| put_frame(out, frontend::BIND, &[b"\0", NOBODY, b"\0", &[0; 6]]));
     exchange.pipeline.push(Owed::Poison(Box::new(error)));
 }
 

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{app, memory, memory_is_constant, shown, trusting, values, waiting};
-use crate::support::raw::{FLUSH, Message, SYNC, bind, execute, parse, query};
+use super::{app, memory, memory_is_constant, one_server, rows, shown, trusting, values, waiting};
+use crate::support::raw::{FLUSH, Message, Raw, SYNC, bind, execute, parse, query, sync};
 use crate::support::{Database, wait_until};
 
 fn firsts(answer: &[Message]) -> Vec<String> {
@@ -113,3 +113,25 @@ fn a_flush_is_answered_and_keeps_the_server_until_sync() {
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_message_that_is_taken_whole_takes_no_server_before_it_is_there() {
+    let (_database, pooler) = one_server("halves");
+    let (mut slow, mut other) = (app(&pooler), app(&pooler));
+    let mut console = Raw::trusted(pooler.port(), "admin", "pgbouncer");
+    let mut assigned = || {
+        let totals = rows(&mut console, "SHOW STATS_TOTALS");
+        totals.iter().filter(|row| row[0] == "app").map(|row| row[1].parse::<usize>().expect("a number")).sum::<usize>()
+    };
+    let long = format!("SELECT 1 -- {}", "x".repeat(9000));
+    let [simple, named] = [query(&long), [parse("a", &long), sync()].concat()];
+    for message in [simple, named] {
+        let before = assigned();
+        for part in message.chunks(4000) {
+            slow.send(part);
+            assert_eq!(rows(&mut other, "SELECT 2").concat(), ["2"]);
+        }
+        slow.until(b'Z');
+        assert_eq!(assigned() - before, message.chunks(4000).len() + 1);
+    }
+}
