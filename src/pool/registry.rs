@@ -93,25 +93,18 @@ impl Pools {
         pools
     }
 
-    /// The pool that serves `user` on `database`, as whom clients log in; a forced user serves all. `name` is the
-    /// database as the client names it. `credential` is what is known to open the server, if anything.
-    /// To be called within the runtime.
-    pub fn get_or_create(
-        &self,
-        database: &Arc<Database>,
-        name: &Arc<str>,
-        user: &Arc<str>,
-        credential: Credential,
-    ) -> Arc<Pool> {
+    /// The pool that serves `user`, as whom clients log in, on the database that they name so; a forced user serves all.
+    /// `credential` is what is known to open the server, if anything. `None`: there is no such database. To be called
+    /// within the runtime.
+    pub fn get_or_create(&self, name: &Arc<str>, user: &Arc<str>, credential: Credential) -> Option<Arc<Pool>> {
         let mut book = self.registry.book.lock();
-        // A reload may have come since the caller looked.
-        let database = book.config.database(name).unwrap_or(database).clone();
+        let database = book.config.database(name)?.clone();
         let (pool, new) = self.registry.pool(&mut book, &database, name, user, credential.clone());
         drop(book);
         if !new {
             pool.learn(credential);
         }
-        pool
+        Some(pool)
     }
 
     /// Ends pools of databases that only `*` knows, once they have had neither clients nor servers for

@@ -369,14 +369,13 @@ pub(super) fn server(stream: UnixStream, request: &DialRequest) -> Box<Server> {
 pub(super) struct Bench {
     pub(super) pools: Pools,
     pub(super) dial: Arc<FakeDial>,
-    pub(super) config: Arc<Config>,
 }
 
 impl Bench {
     pub(super) fn new(config: Arc<Config>) -> Self {
         let dial = Arc::new(FakeDial::default());
         let ids = Arc::new(AtomicU64::new(1));
-        Self { pools: Pools::new(config.clone(), dial.clone(), ids), dial, config }
+        Self { pools: Pools::new(config, dial.clone(), ids), dial }
     }
 
     /// One database `app` with pools of two.
@@ -385,8 +384,8 @@ impl Bench {
     }
 
     pub(super) fn pool(&self, database: &str, user: &str) -> Arc<Pool> {
-        let entry = self.config.database(database).expect("a configured database");
-        self.pools.get_or_create(entry, &database.into(), &user.into(), Credential::None)
+        let pool = self.pools.get_or_create(&database.into(), &user.into(), Credential::None);
+        pool.expect("a configured database")
     }
 }
 

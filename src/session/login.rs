@@ -117,8 +117,10 @@ async fn serve(
     let console = database == CONSOLE;
     admit(context, config, incoming, &counted, console)?;
     let wishes = welcome::wishes(&startup, config, console)?;
-    let entry = config.database(database).filter(|_| !console);
-    let refusal = if console { console_refusal(config, user) } else { refusal(context, entry, database) };
+    let speaks_against = |config: &Config| match console {
+        true => console_refusal(config, user),
+        false => refusal(context, config.database(database), database),
+    };
     let mut bytes = BytesMut::new();
     let (version, negotiate) = startup.negotiate();
     if negotiate {
@@ -127,14 +129,31 @@ async fn serve(
     if console && is_operator(incoming, user) {
         return open_console(context, incoming, (user, true), &wishes, version, counted, bytes);
     }
-    let proof = prove(context, config, incoming, user, refusal, &mut bytes).await?;
+    let proof = prove(context, config, incoming, user, speaks_against(config), &mut bytes).await?;
+    let config = &holds_still(context, config, user)?;
+    if let Some(reply) = speaks_against(config) {
+        return Err(refused(&auth::Refusal::Other(Box::new(reply))));
+    }
     if console {
         let admin = config.pooler.admin_users.iter().any(|name| name == user);
         return open_console(context, incoming, (user, admin), &wishes, version, counted, bytes);
     }
-    let Some(entry) = entry else { return Err(Refused::silent(LoginRefusal::NoSuchDatabase)) };
+    let Some(entry) = config.database(database) else { return Err(Refused::silent(LoginRefusal::NoSuchDatabase)) };
     let client = Client { context, config, user, database, entry, version, wishes, accepted_at };
     client.open(incoming, proof, counted, bytes).await
+}
+
+/// The configuration in force, for a client that has proved who it is by an earlier one; it may have taken long.
+fn holds_still(context: &Context, before: &Arc<Config>, user: &str) -> Result<Arc<Config>, Refused> {
+    let now = context.config.load_full();
+    let same = Arc::ptr_eq(&now, before)
+        || (now.userlist.get(user) == before.userlist.get(user) && now.pooler.auth_type == before.pooler.auth_type);
+    if same {
+        return Ok(now);
+    }
+    let reply = ErrorReply::fatal(SqlState::INVALID_AUTHORIZATION, "the configuration has changed during the login")
+        .hint("Connect again.");
+    Err(Refused::with(LoginRefusal::Authentication, reply))
 }
 
 /// Whether one more client is taken at all.
@@ -219,14 +238,18 @@ fn console_refusal(config: &Config, user: &str) -> Option<ErrorReply> {
 /// What speaks against a login besides its password; told only after that was right.
 fn refusal(context: &Context, entry: Option<&Arc<Database>>, database: &str) -> Option<ErrorReply> {
     if entry.is_none() {
-        let reply = ErrorReply::fatal(SqlState::NO_SUCH_DATABASE, format!("no such database: {database}"));
-        return Some(reply.hint("The pooler's configuration has no such entry under [databases]."));
+        return Some(no_such_database(database));
     }
     if context.pools.is_disabled(database) {
         let text = format!("database \"{database}\" is disabled");
         return Some(ErrorReply::fatal(SqlState::CANNOT_CONNECT_NOW, text));
     }
     None
+}
+
+fn no_such_database(database: &str) -> ErrorReply {
+    ErrorReply::fatal(SqlState::NO_SUCH_DATABASE, format!("no such database: {database}"))
+        .hint("The pooler's configuration has no such entry under [databases].")
 }
 
 /// A place below `max_db_client_connections` and `max_user_client_connections`. Admins are let in as well.
@@ -340,7 +363,8 @@ impl Client<'_> {
         let present = place(context, config, self.entry, (&database, &user))?;
         let id = ClientId(context.ids.fetch_add(1, Ordering::Relaxed));
         let stored = config.userlist.get(self.user);
-        let pool = context.pools.get_or_create(self.entry, &database, &user, proof.credential(stored));
+        let pool = context.pools.get_or_create(&database, &user, proof.credential(stored));
+        let pool = pool.ok_or_else(|| refused(&auth::Refusal::Other(Box::new(no_such_database(&database)))))?;
         let guard = pool.client_came();
         let reported = reported(&pool, id, incoming).await?;
         let Some(stream) = incoming.stream.take() else { return Err(Refused::silent(LoginRefusal::ClientLeft)) };

@@ -11,7 +11,7 @@ use tokio_postgres::NoTls;
 
 use crate::support::pooler::Pooler;
 use crate::support::programs::{finish, node, psql, python, run};
-use crate::support::raw::{Message, Raw, V3_0, startup};
+use crate::support::raw::{Message, Raw, V3_0, message, startup};
 use crate::support::{Database, PoolerConfig};
 
 /// `md5…`, as `pg_authid` has it.
@@ -271,7 +271,48 @@ fn trust_lets_in_who_is_known_and_an_empty_password_is_no_password() {
         let mut client = Raw::tcp(pooler.port());
         client.send(&startup(V3_0, &[("user", "empty"), ("database", "app")]));
         client.message().expect("asked");
-        client.send(&crate::support::raw::message(b'p', b"\0"));
+        client.send(&message(b'p', b"\0"));
         assert_eq!(client.rest(), ["28P01 empty password returned by client"]);
     }
+}
+
+#[test]
+fn a_login_under_way_over_a_reload_is_held_to_the_new_configuration() {
+    let database = Database::create("logins_reload");
+    let base = |password: &str| {
+        PoolerConfig::new()
+            .set("auth_type", "\"plain\"")
+            .user("app", password)
+            .user("other", "x")
+            .database("app", &database)
+    };
+    let old = base("app");
+    let pooler = old.start();
+    let begin = |user: &str, database: &str| {
+        let mut client = Raw::tcp(pooler.port());
+        client.send(&startup(V3_0, &[("user", user), ("database", database)]));
+        assert_eq!(client.message().map(|message| message.tag), Some(b'R'), "a password is asked for");
+        client
+    };
+    let mut console = begin("admin", "pgbouncer");
+    console.send(&message(b'p', b"admin\0"));
+    console.until(b'Z');
+    for (change, refusal) in [
+        (base("new"), "28000 the configuration has changed during the login"),
+        (PoolerConfig::new().set("auth_type", "\"plain\"").user("app", "app"), "3D000 no such database: app"),
+        (old.clone().set("auth_type", "\"md5\""), "28000 the configuration has changed during the login"),
+    ] {
+        let mut client = begin("app", "app");
+        pooler.reconfigure(&change);
+        assert_eq!(console.query("RELOAD"), [""; 0]);
+        client.send(&message(b'p', b"app\0"));
+        let answer: Vec<String> = client.rest();
+        assert_eq!(answer, [refusal]);
+        pooler.reconfigure(&old);
+        console.query("RELOAD");
+    }
+    let mut client = begin("app", "app");
+    console.query("DISABLE app");
+    client.send(&message(b'p', b"app\0"));
+    assert_eq!(client.rest(), ["57P03 database \"app\" is disabled"]);
 }
