@@ -63,6 +63,8 @@ impl Keeper {
         let round = now >= self.next_round;
         if round {
             self.next_round = now + ROUND;
+            // The place that was asked for may have gone to a pool whose client waits longer.
+            self.asked_to_yield = false;
         }
         let jobs = self.pool.kept(now, |inner, deeds| {
             inner.state.on_time(now, deeds);

@@ -25,10 +25,10 @@ impl Permits {
         let claim = ask.claim.clone();
         let mut limits = self.limits.lock();
         let answer = limits.ask(ask);
-        let next = if answer.is_ok() { limits.next() } else { None };
+        let next = limits.next();
         self.queued.store(limits.queued(), Ordering::Relaxed);
         drop(limits);
-        // More than one place may be free: each who gets one passes the word on.
+        // More than one place may be free: each who gets one passes the word on, as does who leaves it to another.
         wake(next);
         answer.map(|()| Permit { permits: self.clone(), claim })
     }
@@ -87,5 +87,43 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.permits.give_back(&self.claim);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    use std::time::{Duration, Instant};
+
+    use super::super::limits::Caps;
+    use super::*;
+    use crate::types::{Endpoint, Host};
+
+    fn is_woken(handle: &Notify) -> bool {
+        pin!(handle.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn who_leaves_a_place_to_another_tells_it_so() {
+        let permits = Arc::new(Permits::default());
+        let node = Arc::new(Endpoint { host: Host::Name("db".into()), port: 1 });
+        let begun = Instant::now();
+        let ask = |pool: u64, waits: u64| Ask {
+            pool: PoolId(pool),
+            claim: Claim { database: "d".into(), user: pool.to_string().into(), node: Arc::clone(&node) },
+            caps: Caps { node: Some(1), ..Caps::default() },
+            since: Some(begun + Duration::from_secs(waits)),
+            handle: Arc::new(Notify::new()),
+        };
+        let place = permits.ask(ask(1, 1)).expect("it is the first");
+        let oldest = ask(2, 0);
+        permits.ask(oldest.clone()).expect_err("there is no place");
+        drop(place);
+        assert!(is_woken(&oldest.handle));
+        permits.ask(ask(3, 2)).expect_err("it is the other's");
+        assert!(is_woken(&oldest.handle));
+        permits.ask(oldest).expect("it is the first in the queue");
     }
 }
