@@ -23,6 +23,8 @@ impl Danger {
     pub const RUNS_TEXT: Self = Self(4);
     /// It may ask for a number of a sequence that the session has.
     pub const ASKS: Self = Self(8);
+    /// It may leave what only the end of the session takes away.
+    pub const LASTS: Self = Self(16);
     /// Nobody knows what it does.
     pub const ANYTHING: Self = Self::TOUCHES.or(Self::RUNS_TEXT);
 

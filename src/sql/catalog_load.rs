@@ -202,7 +202,7 @@ SELECT concat_ws(' ', \
 const FUNCTIONS: &str = "\
 SELECT p.oid, \
   pg_catalog.encode(pg_catalog.convert_to(p.proname::pg_catalog.text, pg_catalog.getdatabaseencoding()), 'escape'), \
-  l.lanname, p.provolatile = 'v', p.prokind = 'p', \
+  l.lanname, p.provolatile = 'v' OR p.prorettype = 'pg_catalog.void'::pg_catalog.regtype, p.prokind = 'p', \
   p.pronargs >= 1 AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = p.proargtypes[0] \
     AND (t.typtype IN ('c', 'p') OR t.typrelid <> 0)), \
   e.extname, \
@@ -214,18 +214,24 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
   LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
 WHERE p.oid >= 16384";
 
-/// What calls PostgreSQL's own functions that touch the session (1), or ask for its numbers (8): no dependency on those is
-/// recorded, but expressions have their numbers. (`prosqlbody` is NULL by `older` where `pg_proc` has no such column, before
+/// What calls PostgreSQL's own functions that touch the session (1), also lastingly (17), or ask for its numbers (8), or names
+/// its own view that sets what is written to it: no dependency on those is recorded, but expressions have their numbers. (`prosqlbody` is NULL by `older` where `pg_proc` has no such column, before
 /// PostgreSQL 14.)
 const CALLERS: &str = "\
 WITH own AS ( \
-  SELECT p.oid, CASE WHEN p.proname IN ('lastval', 'currval') THEN 8 ELSE 1 END AS danger FROM pg_proc p \
-  WHERE p.oid < 16384 AND (p.proname IN ('set_config', 'setseed', 'ts_stat', 'ts_rewrite', 'lastval', 'currval') \
-    OR p.proname ~ '_to_xml' OR (p.proname ~ '^pg_.*advisory_' AND p.proname !~ 'xact_')) \
+  SELECT p.oid, CASE WHEN p.proname IN ('lastval', 'currval') THEN 8 WHEN p.proname ~ lasting THEN 17 ELSE 1 END AS danger \
+  FROM pg_proc p, (VALUES ('^pg_(backup_start|start_backup|replication_origin_session_setup|(create|copy)_.*al_replication_slot)$')) \
+    lasts (lasting) \
+  WHERE p.oid < 16384 AND (p.proname IN ('set_config', 'setseed', 'ts_stat', 'ts_rewrite', 'lastval', 'currval', \
+    'pg_import_system_collations') \
+    OR p.proname ~ '_to_xml' OR p.proname ~ lasting OR (p.proname ~ '^pg_.*advisory_' AND p.proname !~ 'xact_')) \
 ), pattern AS ( \
-  SELECT 'funcid (' || string_agg(own.oid::text, '|') || ') ' AS calls FROM own \
+  SELECT '(funcid (' || string_agg(own.oid::text, '|') || ')|relid ' || 'pg_settings'::regclass::oid || ') ' AS calls \
+    FROM own \
 ), each AS ( \
-  SELECT own.danger, 'funcid (' || string_agg(own.oid::text, '|') || ') ' AS calls FROM own GROUP BY own.danger \
+  SELECT own.danger, '(funcid (' || string_agg(own.oid::text, '|') || ')' \
+      || CASE own.danger WHEN 1 THEN '|relid ' || 'pg_settings'::regclass::oid ELSE '' END || ') ' AS calls \
+    FROM own GROUP BY own.danger \
 ), found (class, object, code) AS ( \
   SELECT 'pg_rewrite'::regclass::oid, r.oid, concat_ws(' ', r.ev_action::text, r.ev_qual::text) FROM pg_rewrite r, pattern \
       WHERE r.oid >= 16384 AND (r.ev_action::text ~ calls OR r.ev_qual::text ~ calls) \

@@ -8,9 +8,9 @@ mod reach;
 
 use smallvec::SmallVec;
 
-pub(super) use self::call::READERS;
 pub use self::call::{Given, SetConfig};
-pub(super) use self::code::judge_body;
+pub(super) use self::call::{READERS, is_own_setter};
+pub(super) use self::code::{judge_body, makes_table};
 pub use self::glance::may_do;
 pub use self::reach::with_types;
 use super::catalog::{Catalog, Danger};
@@ -48,6 +48,8 @@ pub enum Deed {
     Lets(What, Option<Name>),
     /// Perhaps it is gone: only the server knows.
     MayLet(What),
+    /// Perhaps what it makes is temporary: only the server knows.
+    MayBeTemporary,
     /// `nextval()` or `setval()`: the session has a number of a sequence.
     TakesNumber,
     /// `lastval()` or `currval()`: it asks which number it has.
@@ -85,6 +87,8 @@ pub enum What {
     Seed,
     /// A connection to another server.
     Connection,
+    /// What replication and backups keep in a session: an origin, a temporary slot, a backup that was begun.
+    Replication,
     /// Numbers of sequences that the client has taken and mostly asks for next.
     Number,
 }
@@ -135,9 +139,9 @@ pub fn of(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>) 
         return deeds;
     }
     of_kind(&statement.kind, source, catalog, &mut deeds);
-    let names_settings = |span: &Span| source.last_part(*span).as_deref() == Some(b"pg_settings");
-    if matches!(statement.kind, Kind::Update) && statement.names.iter().any(names_settings) {
-        // Its rule calls set_config().
+    let names_settings = |span: &Span| source.last_part(*span).is_none_or(|name| *name == *b"pg_settings");
+    if statement.effects.has(Effects::WRITES) && statement.names.iter().any(names_settings) {
+        // Its rule calls set_config(), for whoever updates it, or a view that is made of it here.
         deeds.push(Deed::Unclear(Doubt::Setting));
     }
     call::calls(statement, source, &mut deeds);
@@ -190,6 +194,10 @@ fn of_kind(kind: &Kind, source: Source<'_>, catalog: Option<&Catalog>, deeds: &m
         Kind::Notify(..) => Deed::Notifies,
         Kind::Load => nameless(What::Library),
         Kind::SelectInto(true) | Kind::Create(Create { temp: Temp::Session, .. }) => nameless(What::Temporary),
+        // It is temporary where the first schema of the search_path that there is is pg_temp. IMPORT FOREIGN SCHEMA
+        // makes tables, too.
+        Kind::SelectInto(false) | Kind::OtherDdl => Deed::MayBeTemporary,
+        Kind::Create(Create { object, temp: Temp::No, .. }) if object.is_in_schema() => Deed::MayBeTemporary,
         Kind::Drop(_) => Deed::MayLet(What::Temporary),
         Kind::Do { body, language } => return code(*body, *language, source, catalog, deeds),
         Kind::Explain { analyze: true, inner } => return of_kind(inner, source, catalog, deeds),
@@ -215,6 +223,9 @@ fn code(body: Span, language: Option<Span>, source: Source<'_>, catalog: Option<
         }),
         None => Danger::ANYTHING,
     };
+    if danger.has(Danger::LASTS) {
+        deeds.push(nameless(What::Replication));
+    }
     if danger.has(Danger::TOUCHES) {
         deeds.push(Deed::Unclear(Doubt::Code));
     }
@@ -247,13 +258,6 @@ fn canonical(setting: SettingName, source: Source<'_>) -> Option<Name> {
 
 fn set(setting: Setting, source: Source<'_>, deeds: &mut Deeds) {
     let name = canonical(setting.name, source);
-    if name.as_deref() == Some(b"search_path")
-        && let Value::List(list) = setting.value
-        && memchr::memmem::find(&source.raw(list).to_ascii_lowercase(), b"pg_temp").is_some()
-    {
-        // Whatever is created then is temporary.
-        deeds.push(nameless(What::Temporary));
-    }
     if setting.local {
         return deeds.push(Deed::Local(name.unwrap_or_default()));
     }

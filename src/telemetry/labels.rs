@@ -118,6 +118,8 @@ labels! {
         Seed = "seed",
         /// It has a connection to another server.
         Connection = "connection",
+        /// It may have a replication origin or slot, or a backup.
+        Replication = "replication",
         /// It has taken numbers of sequences, and mostly asks for them next.
         Number = "sequence",
     }

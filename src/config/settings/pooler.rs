@@ -67,9 +67,10 @@ settings! {
             /// stays behind for the next client.
             session_state: Choice<SessionState> = "track", reload: live;
             /// A client that has what only its server has (temporary tables, cursors WITH HOLD, advisory locks of the
-            /// session, PREPARE in SQL, LOAD, setseed(), connections of dblink): `auto` lets it keep that server
-            /// until it has ended all that, by DISCARD ALL at the latest, or leaves. `error` refuses the statements that
-            /// say so. `off` takes it away with the end of each transaction. A client keeps what was set when it connected.
+            /// session, PREPARE in SQL, LOAD, setseed(), connections of dblink, replication origins, backups): `auto` lets
+            /// it keep that server until it has ended all that, by DISCARD ALL at the latest, or leaves. `error` refuses
+            /// the statements that say so. `off` takes it away with the end of each transaction. A client keeps what was
+            /// set when it connected.
             pin: Choice<Pin> = "auto", reload: live;
             /// How LISTEN is served in transaction and statement pooling, where `session_state = "track"`. `shared`: by one
             /// connection for all clients of a database and user, beside the pool, so that a client that listens has no

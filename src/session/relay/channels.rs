@@ -330,6 +330,7 @@ fn no_tie(what: What) -> ErrorReply {
         What::Library => "LOAD",
         What::Seed => "setseed()",
         What::Connection => "connections of dblink",
+        What::Replication => "replication origins, replication slots and backups",
         What::Number => "numbers of sequences",
     };
     ErrorReply::error(SqlState::NOT_SUPPORTED, format!("this pooler does not support {what}"))

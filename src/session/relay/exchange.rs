@@ -124,6 +124,10 @@ pub struct Course {
     pub(super) restored: SmallVec<[Box<str>; 1]>,
     /// Of these something may be gone that ties the client to the server.
     pub(super) may_be_gone: SmallVec<[What; 1]>,
+    /// Something temporary may be there, and the server has not said yet.
+    pub(super) may_be_there: bool,
+    /// Something is there that nothing undoes, and the client is not tied by it any more.
+    pub(super) is_spent: bool,
     /// The server is asked for these, the last one first, and its answers go nowhere.
     pub(super) asking: SmallVec<[What; 2]>,
     /// Whose numbers of sequences are there.
@@ -175,7 +179,7 @@ pub enum Notifies {
 impl Course {
     /// Whether nothing is to be undone but what the client is known to have.
     pub(super) fn leaves_nothing(&self) -> bool {
-        self.doubts.is_empty() && !self.listens
+        self.doubts.is_empty() && !self.may_be_there && !self.is_spent && !self.listens
     }
 
     /// For the next client.
@@ -186,6 +190,8 @@ impl Course {
             there,
             restored,
             may_be_gone,
+            may_be_there,
+            is_spent,
             asking,
             numbers,
             doubts,
@@ -197,6 +203,7 @@ impl Course {
             notifies,
         } = self;
         (*assigning, *there, *numbers, *pin_place) = (None, None, Numbers::default(), None);
+        (*may_be_there, *is_spent) = (false, false);
         (*listens, *reads_apart, *notifies) = (false, false, Notifies::No);
         *redefines = Redefines::Nothing;
         rerun.is_over();

@@ -91,9 +91,13 @@ impl Own {
         self.ties().next().is_some()
     }
 
-    /// Nothing of this kind is on its server any more.
-    pub fn lacks(&mut self, what: What) {
-        self.lets(what, None);
+    /// Something of this kind is on its server, or nothing is any more: the server says so between two transactions.
+    pub fn has(&mut self, what: What, there: bool) {
+        if there {
+            self.holds(what, b"")
+        } else {
+            self.lets(what, None)
+        }
         self.before = None;
     }
 
@@ -157,7 +161,8 @@ impl Own {
             Deed::Holds(what, name) => self.holds(*what, name),
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
             Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
-            Deed::Local(_) | Deed::MayLet(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
+            Deed::Local(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
+            Deed::MayLet(_) | Deed::MayBeTemporary => {}
             Deed::Defines | Deed::MayDefine => {}
         }
     }
@@ -281,9 +286,15 @@ impl Own {
 /// What PostgreSQL keeps although the transaction that made it is rolled back.
 pub(super) fn outlasts_rollback(what: What) -> bool {
     match what {
-        What::Statement | What::Lock | What::Library | What::Seed | What::Connection | What::Number => true,
+        What::Statement | What::Lock | What::Number => true,
         What::Temporary | What::Cursor | What::Channel => false,
+        what => outlasts_reset(what),
     }
+}
+
+/// What only the end of the session undoes.
+pub(super) fn outlasts_reset(what: What) -> bool {
+    matches!(what, What::Library | What::Seed | What::Connection | What::Replication)
 }
 
 /// Whether a setting is one of the two that say who the session acts as.

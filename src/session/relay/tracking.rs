@@ -8,7 +8,7 @@ use super::Stop;
 use super::ending::until_nul;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay, Take};
-use super::own::{Own, outlasts_rollback};
+use super::own::{Own, outlasts_reset, outlasts_rollback};
 use super::pipeline::Owed;
 use super::prepared::Statement;
 use super::steps::Steps;
@@ -53,10 +53,13 @@ impl Relay {
     /// What makes the client's server fit for the next one, and ends what ties the client to it.
     pub fn undo(&mut self, exchange: &mut Exchange) -> Undo {
         let listens = exchange.session.listens;
-        if exchange.session.doubts.is_empty() && !self.is_tied() && !listens {
+        if exchange.session.leaves_nothing() && !self.is_tied() {
             return Undo::Nothing;
         }
-        let undo = Undo::of(self.own.as_deref(), &exchange.session.doubts, listens);
+        let undo = match exchange.session.is_spent {
+            true => Undo::Close,
+            false => Undo::of(self.own.as_deref(), &exchange.session.doubts, exchange.session.may_be_there, listens),
+        };
         if let Some(own) = &mut self.own {
             own.unties();
         }
@@ -288,6 +291,7 @@ impl Relay {
                 Deed::AsksNumber | Deed::MayAskNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }
+                Deed::MayBeTemporary => server.exchange.session.may_be_there = true,
                 Deed::MayLet(what) => {
                     let may_be_gone = &mut server.exchange.session.may_be_gone;
                     if !may_be_gone.contains(what) {
@@ -295,6 +299,8 @@ impl Relay {
                     }
                 }
                 deed => {
+                    // It ends the tie, and is no reason to believe that others may have the server.
+                    server.exchange.session.is_spent |= *deed == Deed::DiscardAll && self.ties().any(outlasts_reset);
                     server.exchange.session.numbers.does(deed);
                     let assigned = server.assigned.as_ref();
                     server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));

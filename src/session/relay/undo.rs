@@ -21,8 +21,9 @@ pub enum Undo {
 }
 
 impl Undo {
-    /// What undoes what a client has there, and what nobody knows of. The server may listen (`listens`).
-    pub fn of(own: Option<&Own>, doubts: &[Doubt], listens: bool) -> Self {
+    /// What undoes what a client has there, and what nobody knows of. The server may have something temporary
+    /// (`temporary`), and it may listen (`listens`).
+    pub fn of(own: Option<&Own>, doubts: &[Doubt], temporary: bool, listens: bool) -> Self {
         let mut commands: Vec<String> = Vec::new();
         let mut add = |command: &str| {
             if !commands.iter().any(|known| known == command) {
@@ -33,6 +34,9 @@ impl Undo {
         let anything = if doubts.iter().all(of_settings) { &ANYTHING[..SETTINGS] } else { &ANYTHING };
         if !doubts.is_empty() {
             anything.iter().for_each(|command| add(command));
+        }
+        if temporary {
+            add("DISCARD TEMP");
         }
         if listens {
             add("UNLISTEN *");
@@ -45,7 +49,7 @@ impl Undo {
                 What::Lock => add("SELECT pg_catalog.pg_advisory_unlock_all()"),
                 // Others' numbers are discarded before anybody asks.
                 What::Statement | What::Number => {}
-                What::Library | What::Seed | What::Connection => return Self::Close,
+                What::Library | What::Seed | What::Connection | What::Replication => return Self::Close,
             }
         }
         for name in own.iter().flat_map(|own| own.names_of(What::Statement)) {
@@ -61,7 +65,7 @@ impl Undo {
 /// The first so many of these undo settings.
 const SETTINGS: usize = 2;
 
-/// All that code which nobody knows may have left, but for settings that only closing undoes.
+/// All that code which nobody knows may have left, but for what only closing undoes. Nobody's `search_path` counts here.
 const ANYTHING: [&str; 8] = [
     "RESET SESSION AUTHORIZATION",
     "RESET ALL",
@@ -70,6 +74,15 @@ const ANYTHING: [&str; 8] = [
     "SELECT pg_catalog.pg_advisory_unlock_all()",
     "DISCARD TEMP",
     "DISCARD SEQUENCES",
-    "DO LANGUAGE plpgsql $$DECLARE name text; BEGIN FOR name IN SELECT s.name FROM pg_catalog.pg_prepared_statements s \
-     WHERE s.from_sql LOOP EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; END$$",
+    "DO LANGUAGE plpgsql $$DECLARE name text; BEGIN \
+     FOR name IN SELECT s.name FROM pg_catalog.pg_prepared_statements s WHERE s.from_sql \
+     LOOP EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; \
+     PERFORM pg_catalog.setseed(pg_catalog.sin(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()))); \
+     PERFORM pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots s \
+     WHERE s.temporary AND s.active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid(); \
+     FOR name IN SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n \
+     ON n.oid OPERATOR(pg_catalog.=) e.extnamespace WHERE e.extname OPERATOR(pg_catalog.=) 'dblink' LOOP BEGIN \
+     EXECUTE pg_catalog.format('SELECT %I.dblink_disconnect(c) FROM pg_catalog.unnest(%1$I.dblink_get_connections()) c', name); \
+     EXECUTE pg_catalog.format('SELECT %I.dblink_disconnect()', name); \
+     EXCEPTION WHEN connection_does_not_exist OR insufficient_privilege THEN NULL; END; END LOOP; END$$",
 ];

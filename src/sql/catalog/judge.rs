@@ -18,7 +18,7 @@ pub struct Function {
     pub name: Name,
     /// Its language.
     pub language: Box<str>,
-    /// It is VOLATILE.
+    /// It is VOLATILE, or has no result: then it is called for what it does.
     pub volatile: bool,
     /// It is called by CALL.
     pub procedure: bool,
@@ -168,12 +168,16 @@ impl Draft {
     fn judge(&mut self, function: &Function) -> Danger {
         let Some(body) = function.body.as_deref() else { return Danger::ANYTHING };
         match &*function.language {
+            "internal" if deeds::is_own_setter(body) => Danger::ANYTHING,
             "internal" | "c" => {
                 Danger::TOUCHES.when(!is_clean(function)).or(Danger::ANYTHING.when(runs_text(&function.name)))
             }
             "sql" | "plpgsql" => {
                 // A server's encodings are all like that.
                 let dialect = Dialect { standard_conforming_strings: true, encoding: Encoding::AsciiSafe };
+                // Where strings end is up to the session that runs it.
+                let other = Dialect { standard_conforming_strings: false, ..dialect };
+                let doubtful = memchr::memmem::find(body, b"\\'").is_some();
                 let at = self.next();
                 let mut note = |word: &[u8]| {
                     let bodies = self.by_word.entry_ref(word).or_default();
@@ -182,7 +186,13 @@ impl Draft {
                     }
                     Danger::default()
                 };
-                deeds::judge_body(body, dialect, &mut note)
+                let mut danger = Danger::default();
+                for dialect in [dialect, other].into_iter().take(1 + usize::from(doubtful)) {
+                    danger = danger.or(deeds::judge_body(body, dialect, &mut note));
+                    let makes_table = &*function.language == "sql" && deeds::makes_table(body, dialect);
+                    danger = danger.or(Danger::TOUCHES.when(makes_table));
+                }
+                danger
             }
             "plperl" | "plperlu" | "plpython3u" | "plpythonu" | "plpython2u" | "pltcl" | "pltclu" | "plv8" => {
                 // Strings there may be what runs, and what is kept for the next call is the session's.
@@ -226,16 +236,16 @@ fn is_clean(function: &Function) -> bool {
 
 /// Functions in C that set something, or run a text that they are given, whatever they say of themselves.
 fn is_dirty(name: &[u8]) -> bool {
-    matches!(name, b"set_limit" | b"isn_weak") || runs_text(name)
+    matches!(name, b"set_limit" | b"isn_weak") || name.starts_with(b"hll_set_") || runs_text(name)
 }
 
 fn runs_text(name: &[u8]) -> bool {
-    let exact = matches!(name, b"connectby" | b"xpath_table");
+    let exact = matches!(name, b"connectby" | b"xpath_table" | b"standardize_address");
     exact || name.starts_with(b"crosstab") || name.starts_with(b"dblink")
 }
 
 /// Extensions whose functions in C surely leave the session of their caller as it was, but for [`is_dirty`].
-const CLEAN: [&str; 66] = [
+const CLEAN: [&str; 65] = [
     "address_standardizer",
     "address_standardizer_data_us",
     "adminpack",
@@ -291,7 +301,6 @@ const CLEAN: [&str; 66] = [
     "postgis_sfcgal",
     "postgres_fdw",
     "prefix",
-    "refint",
     "seg",
     "sslinfo",
     "tablefunc",

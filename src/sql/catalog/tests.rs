@@ -30,7 +30,7 @@ fn dangerous(catalog: &Catalog) -> String {
             let name = String::from_utf8_lossy(name);
             let kind = |kind, sign| if danger.has(kind) { sign } else { "" };
             let unless = if danger.has(Danger::TOUCHES) { "" } else { "-" };
-            let others = [(Danger::DEFINES, "+"), (Danger::RUNS_TEXT, "?"), (Danger::ASKS, "#")];
+            let others = [(Danger::DEFINES, "+"), (Danger::RUNS_TEXT, "?"), (Danger::ASKS, "#"), (Danger::LASTS, "!")];
             format!("{name}{unless}{}", others.map(|(danger, sign)| kind(danger, sign)).concat())
         })
         .collect();
@@ -73,11 +73,23 @@ fn functions_are_dangerous_by_what_they_are_and_by_whom_they_name() {
         ("f sql select query_to_xml(x, true, true, '') \n g sql select f()", "f? g?"),
         ("!set_limit@pg_trgm c x", "set_limit"),
         ("crosstab@tablefunc c x", "crosstab?"),
+        ("!hll_set_defaults@hll c x \n !hll_add@hll c x", "hll_set_defaults"),
+        ("standardize_address@address_standardizer c x", "standardize_address?"),
+        ("!check_foreign_key@refint c x", "check_foreign_key"),
+        ("f internal set_config_by_name \n g internal textcat", "f?"),
+        ("f plpgsql begin perform pg_backup_start(1); end \n g sql select f() \n h sql select setseed(1)", "f! g! h"),
+        (r"f plpgsql begin x := 'a\' || '; set work_mem = 1; --'; end", "f"),
+        (r"f plpgsql begin x := 'a\b' || '; set work_mem = 1; --'; end", ""),
         ("f plpython3u return 1", ""),
         ("f plpython3u plpy.execute('set a.b = 1')", "f?"),
         ("f pljava a.b.c", "f?"),
         ("f plpgsql begin insert into t (created_at) values (now()); end", ""),
-        ("f plpgsql begin create view v as select 1; end", "f-+"),
+        ("f plpgsql begin create view v as select 1; end", "f+"),
+        ("f plpgsql begin create sequence s; end", "f"),
+        ("f sql select 1 as n into t", "f"),
+        ("f sql insert into t values (1); with a as (values (1)) merge into t using a on true", ""),
+        ("f plpgsql begin select 1 into n; end", ""),
+        ("f sql do 'begin end'", "f"),
         ("f plpgsql begin create temp table t (n int); end", "f"),
         ("f plpgsql begin execute format('create or replace function %I', x); end \n g sql select f()", "f+ g+"),
     ] {

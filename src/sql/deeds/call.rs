@@ -45,6 +45,7 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
             Some(Does::TakesNumber) => Deed::TakesNumber,
             Some(Does::AsksNumber) => Deed::AsksNumber,
             Some(Does::Notifies) => Deed::Notifies,
+            Some(Does::Creates) => Deed::MayBeTemporary,
             Some(Does::RunsText) => {
                 deeds.push(Deed::MayDefine);
                 Deed::Unclear(Doubt::Code)
@@ -64,6 +65,7 @@ pub(super) enum Does {
     TakesNumber,
     AsksNumber,
     Notifies,
+    Creates,
     RunsText,
 }
 
@@ -81,6 +83,8 @@ impl Does {
             b"nextval" | b"setval" => Self::TakesNumber,
             b"lastval" | b"currval" => Self::AsksNumber,
             b"pg_notify" => Self::Notifies,
+            b"pg_import_system_collations" => Self::Creates,
+            name if keeps_replication(name) => Self::Holds(What::Replication),
             name if name.starts_with(b"dblink_connect") => Self::Holds(What::Connection),
             name if runs_text(name) => Self::RunsText,
             _ => return None,
@@ -107,6 +111,25 @@ pub(in super::super) const READERS: [&[u8]; 11] = [
     b"record_in",
     b"satisfies_hash_partition",
 ];
+
+/// Functions of replication and backup that leave something in the session which only its end takes away for sure.
+fn keeps_replication(name: &[u8]) -> bool {
+    let Some(rest) = name.strip_prefix(b"pg_") else { return false };
+    matches!(rest, b"replication_origin_session_setup" | b"backup_start" | b"start_backup")
+        || (rest.ends_with(b"al_replication_slot") && (rest.starts_with(b"create_") || rest.starts_with(b"copy_")))
+}
+
+/// Whether what a call leaves only the end of the session takes away, and nothing of ours undoes it.
+pub(super) fn replicates(name: &[u8]) -> bool {
+    Does::of(name) == Some(Does::Holds(What::Replication))
+}
+
+/// Whether this function of PostgreSQL's in C, by its own name there, does something to the session.
+pub(in super::super) fn is_own_setter(symbol: &[u8]) -> bool {
+    let under_another: [&[u8]; 4] = [b"set_config_by_name", b"ts_stat1", b"ts_stat2", b"tsquery_rewrite_query"];
+    let locks: [&[u8]; 2] = [b"pg_advisory_lock", b"pg_try_advisory_lock"];
+    under_another.contains(&symbol) || locks.iter().any(|lock| symbol.starts_with(lock)) || matters(symbol)
+}
 
 /// Whether a call of this function, wherever it stands, may do something to the session.
 pub(super) fn matters(name: &[u8]) -> bool {

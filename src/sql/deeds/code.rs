@@ -43,7 +43,7 @@ pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dy
         let next = next.as_deref().unwrap_or_default();
         let is_local = word == b"set_config" && sets_locally(words.clone(), body);
         if (anywhere(&word) && !is_local) || (before == Before::Statement && begins(&word, next)) {
-            danger = danger.or(Danger::TOUCHES);
+            danger = danger.or(Danger::TOUCHES).or(Danger::LASTS.when(call::replicates(&word)));
         }
         if call::asks(&word) {
             danger = danger.or(Danger::ASKS);
@@ -57,6 +57,18 @@ pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dy
         before = if opens(&word) { Before::Statement } else { Before::Other };
     }
     danger
+}
+
+/// Whether a query in this body of a function in SQL may make a table: INTO, but not the one of INSERT or MERGE.
+pub(in super::super) fn makes_table(body: &[u8], dialect: Dialect) -> bool {
+    let words = Source::new(body, dialect).tokens(Span::new(0, body.len()));
+    let mut before = Vec::new();
+    words.filter(|token| token.kind == Token::Word).any(|token| {
+        let word = body[token.start..token.end].to_ascii_lowercase();
+        let makes = word == b"into" && !matches!(&*before, b"insert" | b"merge");
+        before = word;
+        makes
+    })
 }
 
 /// PostgreSQL cuts longer names.
@@ -203,6 +215,8 @@ fn anywhere(word: &[u8]) -> bool {
             | b"prepare"
             | b"temp"
             | b"temporary"
+            // What it is in is the search_path's business.
+            | b"create"
             | b"hold"
             | b"commit"
             | b"rollback"
@@ -215,7 +229,8 @@ fn anywhere(word: &[u8]) -> bool {
 fn begins(word: &[u8], next: &[u8]) -> bool {
     match word {
         b"set" => !matches!(next, b"local" | b"transaction" | b"constraints"),
-        b"reset" | b"load" => true,
+        // What it imports may be temporary as well; and code within code is in a string.
+        b"reset" | b"load" | b"import" | b"do" => true,
         _ => false,
     }
 }

@@ -18,7 +18,7 @@ pub fn may_do(text: &[u8], catalog: Option<&Catalog>) -> bool {
         || several
         || reaches
         || settings
-        || (begins == Begins::Query && may_make_temporary(&text[word..]))
+        || (begins == Begins::Query && may_make_table(&text[word..]))
         || may_call(text, catalog)
 }
 
@@ -45,16 +45,18 @@ fn first_word(text: &[u8]) -> Option<(usize, Begins)> {
     }
 }
 
-/// `temp` of TEMP, TEMPORARY and pg_temp, in any case.
-fn may_make_temporary(text: &[u8]) -> bool {
-    memchr::memchr2_iter(b'm', b'M', text)
-        .any(|at| at >= 2 && text.get(at - 2..at + 2).is_some_and(|part| part.eq_ignore_ascii_case(b"temp")))
+/// INTO in any case: a query makes a table so, be it a temporary one.
+fn may_make_table(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'o', b'O', text)
+        .any(|at| at >= 3 && text.get(at - 3..=at).is_some_and(|part| part.eq_ignore_ascii_case(b"into")))
 }
 
-/// `_settings` of pg_settings, which can be written.
+/// `_settings` of pg_settings, which can be written, or a name in which it may be written otherwise.
 fn may_name_settings(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'_', text)
-        .any(|at| text.get(at + 1..at + 9).is_some_and(|part| part.eq_ignore_ascii_case(b"settings")))
+    memchr::memchr2_iter(b'_', b'&', text).any(|at| match text[at] {
+        b'_' => text.get(at + 1..at + 9).is_some_and(|part| part.eq_ignore_ascii_case(b"settings")),
+        _ => text.get(at + 1) == Some(&b'"'),
+    })
 }
 
 /// A name that matters or notifies, with a bracket behind it.

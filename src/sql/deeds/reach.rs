@@ -16,7 +16,8 @@ pub(super) fn reaches(statement: &Statement, source: Source<'_>, catalog: Option
         Some(catalog) => by_names(statement, source, catalog),
     };
     // Of what is made here the text tells by the same names.
-    let of_text = |deed: &Deed| matches!(deed, Deed::Holds(What::Temporary, _) | Deed::TakesNumber);
+    let of_text =
+        |deed: &Deed| matches!(deed, Deed::Holds(What::Temporary, _) | Deed::MayBeTemporary | Deed::TakesNumber);
     let has_code = !danger.is_none() || !deeds.iter().all(of_text);
     add(danger.or(Danger::DEFINES.when(defines(statement, has_code))), deeds);
 }
@@ -43,6 +44,7 @@ fn add(danger: Danger, deeds: &mut Deeds) {
             deeds.push(deed);
         }
     };
+    add(Danger::LASTS, super::nameless(What::Replication));
     add(Danger::TOUCHES, Deed::Unclear(Doubt::Code));
     add(Danger::ASKS, Deed::MayAskNumber);
     add(Danger::DEFINES, Deed::Defines);
@@ -66,9 +68,15 @@ fn runs(kind: &Kind) -> bool {
     reads_or_writes || code || ddl || upkeep
 }
 
+/// Whether it runs scripts of extensions: these may do anything.
+fn runs_script(kind: &Kind) -> bool {
+    matches!(kind, Kind::Create(Create { object: Object::Extension, .. }) | Kind::Alter(Object::Extension))
+}
+
 fn unknown(statement: &Statement, source: Source<'_>) -> Danger {
     let code = matches!(explained(&statement.kind), Kind::Call | Kind::Execute(_) | Kind::Do { .. });
-    let ddl = statement.effects.has(Effects::DDL);
+    let upkeep = matches!(statement.kind, Kind::Vacuum | Kind::Analyze | Kind::Cluster | Kind::Reindex);
+    let ddl = statement.effects.has(Effects::DDL) || upkeep;
     let calls =
         || statement.calls.iter().any(|call| !source.last_part(call.name).is_some_and(|name| is_harmless(&name)));
     Danger::ANYTHING.when(code || ddl || !statement.names.is_empty() || calls())
@@ -79,6 +87,7 @@ fn by_names(statement: &Statement, source: Source<'_>, catalog: &Catalog) -> Dan
     let unknown_procedure = statement.kind == Kind::Call
         && !statement.calls.first().and_then(|call| last(call.name)).is_some_and(|name| catalog.has_procedure(&name));
     let mut danger = Danger::TOUCHES.or(Danger::DEFINES).when(unknown_procedure);
+    danger = danger.or(Danger::TOUCHES.when(runs_script(&statement.kind)));
     if catalog.is_quiet() {
         return danger;
     }

@@ -37,6 +37,7 @@ fn show(deed: &Deed) -> String {
         Deed::Holds(what, name) => format!("+{what:?}({})", text(name)),
         Deed::Lets(what, name) => format!("-{what:?}({})", name.as_ref().map_or_else(|| "*".into(), |name| text(name))),
         Deed::MayLet(what) => format!("?{what:?}"),
+        Deed::MayBeTemporary => "temporary?".into(),
         Deed::TakesNumber => "takes".into(),
         Deed::AsksNumber => "asks".into(),
         Deed::MayAskNumber => "may ask".into(),
@@ -125,6 +126,16 @@ fn what_only_one_server_has_is_told() {
         ("create table pg_temp.t (n int)", "+Temporary()"),
         ("create temp table t (n int) on commit drop", ""),
         ("select 1 into temp t", "+Temporary()"),
+        ("select 1 into t", "temporary?"),
+        ("create table t (n int)", "temporary?"),
+        ("create index i on t (n)", ""),
+        ("create schema s", "defines"),
+        ("create function f() returns int language sql as 'select 1'", "temporary? defines"),
+        ("explain analyze create table pg_temp.t as select 1", "+Temporary()"),
+        ("explain analyze create table t as select 1", "temporary?"),
+        ("explain create table t as select 1", ""),
+        ("import foreign schema s from server r into pg_temp", "temporary? defines"),
+        ("set search_path = app, pg_temp", "search_path=app, pg_temp"),
         ("explain analyze select 1 into temp t", "+Temporary()"),
         ("create temp table t as select 1", "+Temporary()"),
         ("drop table t", "?Temporary"),
@@ -164,6 +175,13 @@ fn what_only_one_server_has_is_told() {
         ("select pg_advisory_unlock(1)", "?Lock"),
         ("select pg_advisory_unlock_all()", "?Lock"),
         ("select dblink_connect('a', 'b')", "+Connection()"),
+        ("select pg_replication_origin_session_setup('o')", "+Replication()"),
+        ("select pg_create_logical_replication_slot('s', 'pgoutput', temporary => true)", "+Replication()"),
+        ("select pg_copy_physical_replication_slot('s', 't', true)", "+Replication()"),
+        ("select pg_backup_start('b')", "+Replication()"),
+        ("select pg_drop_replication_slot('s'), pg_replication_origin_create('o'), pg_backup_stop()", ""),
+        ("select pg_import_system_collations('pg_temp_3')", "temporary?"),
+        ("do 'begin perform pg_start_backup(1); end'", "+Replication() unclear Code"),
         ("savepoint a; release savepoint a; rollback to A", "savepoint a; release a; to a"),
     ] {
         assert_eq!(does(text), does_, "{text}");
@@ -193,6 +211,10 @@ fn code_is_clean_only_if_nothing_in_it_touches_the_session() {
         ("begin perform pg_temp.f(); end", false),
         ("begin reset all; end", false),
         ("begin perform 'open; end", false),
+        ("begin create table t (n int); end", false),
+        ("begin import foreign schema s from server r into t; end", false),
+        ("begin select 1 into n; insert into t values (1) on conflict do nothing; end", true),
+        ("begin if x then do 'begin end'; end if; end", false),
     ] {
         let text = format!("do $body$ {code} $body$");
         assert_eq!(does(&text).is_empty(), clean, "{code}");
@@ -217,10 +239,9 @@ fn the_common_statements_do_nothing() {
         "rollback",
         "copy t from stdin",
         "show all",
-        "create table t (n int)",
     ] {
         assert_eq!(does(text), "", "{text}");
-        let glanced = !["rollback", "show all", "create table t (n int)"].contains(&text);
+        let glanced = !["rollback", "show all"].contains(&text);
         assert_eq!(may_do(text.as_bytes(), Some(&Catalog::default())), !glanced, "{text}");
     }
 }
@@ -240,10 +261,16 @@ fn a_glance_misses_nothing() {
         "select U&\"set\\005fconfig\"('a.b', 'x', false)",
         "insert into t values (1, pg_advisory_lock(1))",
         "select * INTO Temp t from u",
+        "select * INTO t from u",
+        "update U&\"pg_setting\\0073\" set setting = 1",
         "with a as (select 1) select * into pg_temp.t from a",
         "explain analyze select 1 into temp t",
         "/* x */ set a.b = 1",
         "(select setseed(1))",
+        "select pg_start_backup ('x')",
+        "values (pg_replication_origin_session_setup('o'))",
+        "select pg_create_physical_replication_slot('s', false, true)",
+        "select pg_import_system_collations(pg_my_temp_schema())",
         "copy (select setseed(1)) to stdout",
         "rollback to s",
         "notify c",
@@ -297,12 +324,18 @@ fn what_functions_do_is_told_by_the_catalog() {
         ("do 'begin call p(); end'", "unclear Code may define", ""),
         ("do 'begin execute x; end'", "unclear Code defines", "unclear Code defines"),
         ("do language plperl 'x'", "unclear Code defines", "unclear Code defines"),
-        ("select h()", "unclear Code may define", "defines"),
-        ("create function f() returns int language sql as 'select 1'", "unclear Code defines", "unclear Code defines"),
-        ("create table u (n int)", "unclear Code defines", ""),
-        ("create table u (n int default g())", "unclear Code defines", "unclear Code defines"),
+        ("select h()", "unclear Code may define", "unclear Code defines"),
+        (
+            "create function f() returns int language sql as 'select 1'",
+            "temporary? unclear Code defines",
+            "temporary? unclear Code defines",
+        ),
+        ("create table u (n int)", "temporary? unclear Code defines", "temporary?"),
+        ("create table u (n int default g())", "temporary? unclear Code defines", "temporary? unclear Code defines"),
         ("create temp table u (n int)", "+Temporary() unclear Code defines", "+Temporary()"),
-        ("create view v as select setseed(1)", "+Seed() unclear Code defines", "+Seed() defines"),
+        ("create view v as select setseed(1)", "temporary? +Seed() unclear Code defines", "temporary? +Seed() defines"),
+        ("create extension e", "temporary? unclear Code defines", "temporary? unclear Code defines"),
+        ("analyze", "unclear Code may define", "unclear Code"),
         ("drop table t", "?Temporary unclear Code may define", "?Temporary unclear Code"),
         (
             "create schema s; select f()",
@@ -338,4 +371,19 @@ fn parameters_are_read_by_the_code_of_their_types() {
     let others =
         with_types(Some(Deeds::from_elem(Deed::Local(Name::default()), 1)), [20_000].into_iter(), Some(&catalog));
     assert_eq!(others.map(|deeds| deeds.len()), Some(2));
+}
+
+#[test]
+fn whoever_writes_pg_settings_sets_one() {
+    for (text, does_) in [
+        ("update pg_settings set setting = 1", "unclear Setting"),
+        ("explain analyze update pg_settings set setting = 1", "unclear Setting"),
+        ("explain update pg_settings set setting = 1", ""),
+        ("update U&\"pg!005fsettings\" uescape '!' set setting = 1", "unclear Setting"),
+        ("create temp view v as table pg_settings", "+Temporary() unclear Setting defines"),
+        ("select * from pg_settings", ""),
+    ] {
+        assert_eq!(does(text), does_, "{text}");
+        assert!(does_.is_empty() || may_do(text.as_bytes(), Some(&Catalog::default())), "{text}");
+    }
 }

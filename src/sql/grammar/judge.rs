@@ -22,9 +22,7 @@ pub(super) fn kind(kind: Kind, seen: &Seen) -> Kind {
             };
             Kind::Create(Create { temp, query: create.object == Object::Table && seen.as_query, ..create })
         }
-        Kind::Explain { analyze, inner } if *inner == Kind::Query && seen.into => {
-            Kind::Explain { analyze, inner: Box::new(Kind::SelectInto(seen.into_temp || seen.temp_name)) }
-        }
+        Kind::Explain { analyze, inner } => Kind::Explain { analyze, inner: Box::new(self::kind(*inner, seen)) },
         other => other,
     }
 }

@@ -306,3 +306,16 @@ pub enum Object {
     /// Another.
     Other,
 }
+
+impl Object {
+    /// Whether its name may be in a schema, which is that of the `search_path` where none is written.
+    pub fn is_in_schema(self) -> bool {
+        match self {
+            Self::Table | Self::View | Self::MaterializedView | Self::Sequence | Self::Routine | Self::Type => true,
+            Self::Extension | Self::Other => true,
+            // These two are where their table is.
+            Self::Index | Self::Trigger => false,
+            Self::Schema | Self::Database | Self::Tablespace | Self::Subscription | Self::Role | Self::System => false,
+        }
+    }
+}

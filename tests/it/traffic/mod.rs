@@ -17,6 +17,8 @@ mod session;
 mod session_definitions;
 mod session_edges;
 mod session_functions;
+mod session_lasting;
+mod session_leaks;
 mod session_model;
 mod session_unexecuted;
 mod settings;

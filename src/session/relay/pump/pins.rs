@@ -54,6 +54,7 @@ fn label(what: What) -> Pin {
         What::Library => Pin::Library,
         What::Seed => Pin::Seed,
         What::Connection => Pin::Connection,
+        What::Replication => Pin::Replication,
         What::Number => Pin::Number,
     }
 }
