@@ -1,12 +1,13 @@
 //! What signals mean: PgBouncer's meanings.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::control::Hands;
-use crate::admin::control::Control;
+use crate::admin::control::{Control, Later};
 use crate::admin::error::CommandError;
 use crate::telemetry::events::process as events;
 use crate::telemetry::labels::StopMode;
@@ -40,9 +41,12 @@ impl Signals {
 
     /// Obeys them for as long as it is polled.
     pub async fn obey(mut self, hands: Arc<Hands>) {
+        // It may take long, when a file is slow to be read; others are obeyed meanwhile, and another SIGHUP afterwards.
+        let mut reload: Option<Later<Result<(), CommandError>>> = None;
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => drop(hands.reload().await),
+                _ = self.hangup.recv(), if reload.is_none() => reload = Some(hands.reload()),
+                () = over(&mut reload) => reload = None,
                 _ = self.terminate.recv() => hands.stop_or_hurry(StopMode::WaitForClients),
                 _ = self.interrupt.recv() => hands.stop_or_hurry(StopMode::WaitForServers),
                 _ = self.quit.recv() => hands.shutdown(StopMode::AtOnce),
@@ -51,6 +55,13 @@ impl Signals {
                 _ = self.resume.recv() => note("SIGUSR2", "RESUME", hands.resume(None)),
             }
         }
+    }
+}
+
+async fn over(reload: &mut Option<Later<Result<(), CommandError>>>) {
+    match reload {
+        Some(reload) => drop(reload.await),
+        None => pending().await,
     }
 }
 

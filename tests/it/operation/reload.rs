@@ -1,14 +1,18 @@
 //! RELOAD and SIGHUP: all or nothing, and nobody is disturbed who is not concerned.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use super::{number, pool, show};
 use crate::support::peers::Line;
 use crate::support::pooler::Pooler;
-use crate::support::{Database, PoolerConfig, Session, eventually};
+use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
 const PID: &str = "SELECT pg_backend_pid()";
 
@@ -335,4 +339,25 @@ async fn the_time_of_names_is_that_of_the_settings() {
         let names = number(&show(&console, "LISTS", "list", "dns_names").await, "items");
         assert_eq!(names, left, "{started}, then {reloaded}");
     }
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_keep_the_pooler_from_ending() {
+    let database = Database::create("reload_hangs");
+    let mut pooler = PoolerConfig::new().database("app", &database).start();
+    let users = pooler.directory().join("userlist.txt");
+    fs::remove_file(&users).expect("it is there");
+    assert!(Command::new("mkfifo").arg(&users).status().expect("coreutils").success());
+    pooler.signal(Signal::HUP);
+    // As soon as somebody reads it, it can be opened to write; and it goes on being read until that is closed.
+    let open =
+        || fs::OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&users).ok();
+    let mut writer = None;
+    wait_until("the file to be read", Duration::from_secs(30), || {
+        writer = open();
+        writer.is_some()
+    });
+    pooler.signal(Signal::TERM);
+    assert!(pooler.wait().success());
+    drop(writer);
 }
