@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -108,13 +108,17 @@ impl Pools {
     }
 
     /// Ends pools of databases that only `*` knows, once they have had neither clients nor servers for
-    /// `autodb_idle_timeout`. To be called every second or so.
+    /// `autodb_idle_timeout`; those that never had a server, since there is no such database, say, as soon as another login
+    /// may be tried. To be called every second or so.
     pub fn retire_unused(&self, now: Instant) {
         let limit = self.registry.with_book(|book| book.config.pooler.autodb_idle_timeout);
-        let Some(limit) = limit else { return };
         for pool in self.registry.of(None) {
             let automatic = pool.lock().target.database.name != pool.key().database;
-            if automatic && pool.deserted_for(now) >= limit {
+            let limit = match pool.welcome() {
+                Some(_) => limit,
+                None => Some(pool.settings().server_login_retry.min(limit.unwrap_or(Duration::MAX))),
+            };
+            if automatic && limit.is_some_and(|limit| pool.deserted_for(now) >= limit) {
                 self.registry.end(&pool, End::DatabaseChanged);
             }
         }

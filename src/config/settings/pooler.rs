@@ -136,7 +136,8 @@ settings! {
             /// long, and has 15 seconds.)
             server_login_retry: Span<10> = "1s", reload: live;
             /// A database made for a name that only `[databases."*"]` serves is forgotten when it was unused for so
-            /// long. 0: never.
+            /// long. 0: never. One that never had a server, since there is no such database, say, goes after
+            /// `server_login_retry`.
             autodb_idle_timeout: Timeout = "3600s", reload: live;
         }
         "DNS" {

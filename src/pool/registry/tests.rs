@@ -415,6 +415,13 @@ async fn pools_of_automatic_databases_go_when_nobody_used_them_for_long() {
     let totals: Vec<_> = bench.pools.totals().keys().map(ToString::to_string).collect();
     assert_eq!(totals, ["app", "y"]);
     drop(presence);
+    bench.pool("never", "u");
+    let retry = bench.pool("never", "u").settings().server_login_retry;
+    bench.pools.retire_unused(now());
+    assert!(bench.pools.pool_rows(now()).iter().any(|row| &*row.key.database == "never"));
+    tokio::time::sleep(retry).await;
+    bench.pools.retire_unused(now());
+    assert!(!bench.pools.pool_rows(now()).iter().any(|row| &*row.key.database == "never"), "it has had no server");
 }
 
 #[tokio::test(start_paused = true)]
