@@ -11,7 +11,7 @@ use super::portals::Does;
 use super::requests::does_not_exist;
 use super::table::Place;
 use super::tracking::statement_deeds;
-use super::words::{FirstWord, first_word};
+use super::words::{FirstWord, Redefines, first_word};
 use crate::server::statements::StatementId;
 use crate::sql::Dialect;
 use crate::sql::deeds::Deed;
@@ -31,6 +31,8 @@ pub struct Statement {
     word: FirstWord,
     /// What it may do.
     does: Does,
+    /// Whom it may change definitions for.
+    redefines: Redefines,
     /// Where it is found: its definition, and by what that is read.
     place: Place,
     dialect: Dialect,
@@ -41,7 +43,8 @@ impl Statement {
         let text = until_nul(place.definition());
         let word = first_word(text);
         let does = Does { effect: word.effect(text, false), deeds: statement_deeds(text, dialect) };
-        Self { id, name: server_name(id), word, does, place, dialect }
+        let redefines = word.redefines(text);
+        Self { id, name: server_name(id), word, does, redefines, place, dialect }
     }
 
     /// The name on servers.
@@ -57,6 +60,11 @@ impl Statement {
     /// What it may do that matters to what is sent behind it.
     pub(super) fn does(&self) -> Does {
         self.does.clone()
+    }
+
+    /// Whom it may change definitions for.
+    pub(super) fn redefines(&self) -> Redefines {
+        self.redefines
     }
 
     /// Whether it is one client's alone.

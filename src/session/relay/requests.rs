@@ -8,7 +8,6 @@ use bytes::BufMut;
 
 use super::Stop;
 use super::channels::Hears;
-use super::ending::until_nul;
 use super::exchange::Exchange;
 use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay, Take, put_empty};
@@ -307,7 +306,7 @@ impl Relay {
             poison(server.exchange, does_not_exist(name), steps);
             return Err(Take::Drop);
         };
-        self.redefines(server.exchange, statement.word().redefines(until_nul(statement.definition())));
+        self.redefines(server.exchange, statement.redefines());
         server.exchange.asks(|in_block| statement.word().allows_cancel(in_block));
         if !self.begin(server, server.exchange.vetted, steps) {
             return Err(HOLD);
