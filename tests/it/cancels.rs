@@ -89,6 +89,10 @@ fn one_request_cancels_once() {
     let (mut client, key) = Raw::with_key(pooler.port(), V3_0);
     let handled = "DO $$BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(0.5); END$$";
     begins(&mut client, &database, handled);
+    // Before it sleeps it can't handle anything.
+    let sleeps =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = '{}'", database.name);
+    wait_until("it to sleep", LIMIT, || database.sql(&sleeps) == "1");
     client.send(&query("SELECT 'next' FROM pg_sleep(0.2)"));
     assert_eq!(request(&pooler, &key).rest(), [""; 0]);
     let answers: Vec<String> = (0..2).flat_map(|_| client.until(b'Z')).map(|message| message.text()).collect();
