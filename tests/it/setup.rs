@@ -73,3 +73,26 @@ fn clusters_are_made_again_whether_it_succeeds_fails_or_is_interrupted() {
         assert!(!machine.at("etc/createcluster.d/pglifeguard-setup.conf").exists(), "{install}: {said}");
     }
 }
+
+#[test]
+fn who_cannot_become_root_reads_what_root_must_install() {
+    for sudo in [None, Some("echo alice is not in the sudoers file >&2; exit 1")] {
+        let machine = Machine::new("exit 0");
+        machine.program("id", "echo 1000");
+        sudo.iter().for_each(|script| machine.program("sudo", script));
+        let (ended, said) = machine.set_up();
+        assert_eq!(ended.code(), Some(1), "{sudo:?}: {said}");
+        let advice = "become root and run:  apt-get update && apt-get install --no-install-recommends postgresql\n";
+        assert!(said.ends_with(advice), "{sudo:?}: {said}");
+        assert!(!machine.at("seen").exists(), "{sudo:?}: {said}");
+    }
+}
+
+#[test]
+fn a_rustup_without_a_toolchain_is_not_taken_for_an_old_rust() {
+    let machine = Machine::new("exit 0");
+    machine.program("rustc", "echo error: no default is configured >&2; exit 1");
+    let (ended, said) = machine.set_up();
+    assert_eq!(ended.code(), Some(1), "{said}");
+    assert!(said.ends_with("setup: rustc does not run: try  rustup default stable  and then again\n"), "{said}");
+}
