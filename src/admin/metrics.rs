@@ -1,7 +1,7 @@
 //! A snapshot of the pooler as Prometheus text. Series are bounded: the first so many pools and databases by name
-//! have their own, the rest are summed under `other`.
+//! have their own, the rest are summed under `other`, as are names that clients made up and no server knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     let mut out = Page(String::with_capacity(64 * 1024));
     process(snapshot, &mut out);
     pools(&snapshot.pools, &mut out);
-    databases(&snapshot.databases, &mut out);
+    databases(snapshot, &mut out);
     totals(&snapshot.totals, &mut out);
     histograms(&snapshot.histograms, &mut out);
     out.0
@@ -97,8 +97,9 @@ fn pools(rows: &[PoolRow], out: &mut Page) {
         (names::POOL_SV_LOGIN, |row| row.sv_login),
     ];
     let mut rows: Vec<_> = rows.iter().collect();
-    rows.sort_by(|a, b| a.key.cmp(&b.key));
-    let (own, rest) = rows.split_at(rows.len().min(POOLS_MAX));
+    rows.sort_by(|a, b| (!a.known, &a.key).cmp(&(!b.known, &b.key)));
+    let known = rows.partition_point(|row| row.known);
+    let (own, rest) = rows.split_at(known.min(POOLS_MAX));
     for (metric, of) in gauges {
         out.head(metric);
         for row in own {
@@ -123,7 +124,7 @@ fn pools(rows: &[PoolRow], out: &mut Page) {
 /// How a gauge reads a database.
 type OfDatabase = fn(&DatabaseRow) -> u32;
 
-fn databases(rows: &[DatabaseRow], out: &mut Page) {
+fn databases(snapshot: &Snapshot, out: &mut Page) {
     let gauges: [(Metric, OfDatabase); 6] = [
         (names::DB_POOL_SIZE, |row| row.pool_size),
         (names::DB_RESERVE_POOL, |row| row.reserve_pool_size),
@@ -132,7 +133,12 @@ fn databases(rows: &[DatabaseRow], out: &mut Page) {
         (names::DB_PAUSED, |row| row.paused.into()),
         (names::DB_DISABLED, |row| row.disabled.into()),
     ];
-    let mut rows: Vec<_> = rows.iter().collect();
+    let mut known = HashMap::<&str, bool>::new();
+    for pool in &snapshot.pools {
+        *known.entry(&pool.key.database).or_default() |= pool.known;
+    }
+    let is_known = |row: &&DatabaseRow| known.get(&*row.name).copied().unwrap_or(true);
+    let mut rows: Vec<_> = snapshot.databases.iter().filter(is_known).collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     let (own, rest) = rows.split_at(rows.len().min(DATABASES_MAX));
     for (metric, of) in gauges {

@@ -232,6 +232,7 @@ pub fn console_pool(consoles: u32) -> PoolRow {
         maxwait: Duration::ZERO,
         pool_mode: PoolMode::Statement,
         load_balance_hosts: None,
+        known: true,
     }
 }
 

@@ -113,12 +113,11 @@ impl Pools {
     pub fn retire_unused(&self, now: Instant) {
         let limit = self.registry.with_book(|book| book.config.pooler.autodb_idle_timeout);
         for pool in self.registry.of(None) {
-            let automatic = pool.lock().target.database.name != pool.key().database;
             let limit = match pool.welcome() {
                 Some(_) => limit,
                 None => Some(pool.settings().server_login_retry.min(limit.unwrap_or(Duration::MAX))),
             };
-            if automatic && limit.is_some_and(|limit| pool.deserted_for(now) >= limit) {
+            if pool.is_automatic() && limit.is_some_and(|limit| pool.deserted_for(now) >= limit) {
                 self.registry.end(&pool, End::DatabaseChanged);
             }
         }

@@ -231,6 +231,8 @@ pub struct PoolRow {
     pub maxwait: Duration,
     pub pool_mode: PoolMode,
     pub load_balance_hosts: Option<&'static str>,
+    /// There is such a database, as far as is known: it is in the configuration, or has let somebody in. No column.
+    pub known: bool,
 }
 
 /// One row of SHOW SERVERS.

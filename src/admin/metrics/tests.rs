@@ -89,3 +89,24 @@ fn the_number_of_series_is_bounded_and_nothing_is_lost() {
         assert!(text.lines().any(|found| found == line), "{line} is missing");
     }
 }
+
+#[test]
+fn names_that_clients_made_up_have_no_series() {
+    let mut snapshot = snapshot();
+    let row = |database: &Arc<str>, user: &str, known| PoolRow {
+        key: PoolKey { database: database.clone(), user: user.into() },
+        cl_waiting: 1,
+        known,
+        ..show::console_pool(0)
+    };
+    let (made_up, real) = (Arc::from("aaa"), Arc::from("real"));
+    snapshot.pools.extend([row(&made_up, "bob", false), row(&real, "bob", true), row(&real, "stranger", false)]);
+    for name in [&made_up, &real] {
+        snapshot.databases.push(DatabaseRow { name: name.clone(), ..snapshot.databases[0].clone() });
+    }
+    let text = render(&snapshot);
+    assert!(!text.contains("aaa") && !text.contains("stranger"), "{text}");
+    assert!(text.contains("pgbouncer_databases_pool_size{name=\"real\""), "{text}");
+    let line = "pgbouncer_pools_client_waiting_connections{database=\"other\",user=\"other\"} 2";
+    assert!(text.contains(line), "who waits is counted all the same");
+}

@@ -13,7 +13,7 @@ use crate::pool::state::Wants;
 use crate::pool::stats::Totals;
 use crate::server::ServerShared;
 use crate::server::login::Credential;
-use crate::types::ServerId;
+use crate::types::{PoolKey, ServerId};
 use crate::wire::params::ParamSet;
 
 /// What the lock protects.
@@ -107,6 +107,17 @@ impl Inner {
     #[must_use]
     pub(in crate::pool) fn take(&mut self, slot: Slot) -> Option<Record> {
         self.records.get_mut(slot.index()).and_then(Option::take)
+    }
+
+    /// Whether only `*` serves the database of its pool.
+    pub(super) fn is_automatic(&self, key: &PoolKey) -> bool {
+        self.target.database.name != key.database
+    }
+
+    /// Whether the database is more than a name that some client made up: it is in the configuration, or has let in a
+    /// server or a client.
+    pub(super) fn is_known(&self, key: &PoolKey) -> bool {
+        !self.is_automatic(key) || self.welcome.is_some() || self.totals.client_logins > 0
     }
 
     /// Whether the keeper has to look before it would by itself.

@@ -42,6 +42,7 @@ impl Pool {
             maxwait: inner.state.oldest_wait().map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
             pool_mode: self.settings().pool_mode,
             load_balance_hosts: balance,
+            known: inner.is_known(self.key()),
         }
     }
 
@@ -113,7 +114,13 @@ impl Pool {
 
     /// Whether its totals are those of a database that is there.
     pub(in crate::pool) fn counts(&self) -> bool {
-        self.lock().state.ended() != Some(End::DatabaseRemoved)
+        let inner = self.lock();
+        inner.state.ended() != Some(End::DatabaseRemoved) && inner.is_known(self.key())
+    }
+
+    /// Whether only `*` serves its database: clients made up the name.
+    pub(in crate::pool) fn is_automatic(&self) -> bool {
+        self.lock().is_automatic(self.key())
     }
 
     /// Why whoever waits for a server now has none.

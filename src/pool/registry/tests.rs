@@ -402,6 +402,7 @@ async fn pools_of_automatic_databases_go_when_nobody_used_them_for_long() {
     let (automatic, used) = (bench.pool("x", "u"), bench.pool("y", "u"));
     bench.pool("app", "u");
     let presence = used.client_came();
+    presence.logged_in();
     drop(acquire(&automatic).await);
     assert_eq!(&*bench.dial.requests.lock()[0].dbname, "x");
     assert!(bench.pools.totals().contains_key("x"));
@@ -418,7 +419,12 @@ async fn pools_of_automatic_databases_go_when_nobody_used_them_for_long() {
     bench.pool("never", "u");
     let retry = bench.pool("never", "u").settings().server_login_retry;
     bench.pools.retire_unused(now());
-    assert!(bench.pools.pool_rows(now()).iter().any(|row| &*row.key.database == "never"));
+    let known = |name: &str| {
+        let rows = bench.pools.pool_rows(now());
+        rows.iter().find(|row| &*row.key.database == name).map(|row| row.known)
+    };
+    assert_eq!(["never", "y", "app"].map(known), [Some(false), Some(true), Some(true)]);
+    assert!(!bench.pools.totals().contains_key("never"), "it is only a name so far");
     tokio::time::sleep(retry).await;
     bench.pools.retire_unused(now());
     assert!(!bench.pools.pool_rows(now()).iter().any(|row| &*row.key.database == "never"), "it has had no server");
