@@ -60,7 +60,7 @@ impl Place {
         permits: &Arc<Permits>,
     ) -> Result<Self, &'static str> {
         // Nobody queues: who is refused is told so.
-        let permit = permits.ask(pool.ask(node, None)).map_err(Scarce::setting)?;
+        let permit = permits.ask(pool.ask(node, None, false)).map_err(Scarce::setting)?;
         let mut guests = pool.guests();
         if guests.len() >= OF_A_POOL {
             return Err("client_encoding");

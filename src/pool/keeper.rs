@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::connector::{DialError, Dialing};
 use super::limits::{Ask, Caps, Claim, Scarce};
-use super::permits::Permit;
+use super::permits::{Permit, Permits};
 use super::places::Slot;
 use super::pool::{Asks, Pool, Record};
 use super::registry::Registry;
@@ -25,8 +25,7 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Keeps a pool until it ends.
 pub(super) async fn keep(pool: Arc<Pool>, registry: Arc<Registry>) {
-    let mut keeper =
-        Keeper { pool, registry, tasks: JoinSet::new(), logins: Vec::new(), next_round: now(), asked_to_yield: false };
+    let mut keeper = Keeper { pool, registry, tasks: JoinSet::new(), logins: Vec::new(), next_round: now() };
     while let Some(wakes) = keeper.turn(now()) {
         let wake = keeper.pool.wake().clone();
         tokio::select! {
@@ -53,8 +52,6 @@ struct Keeper {
     /// Logins under way, each with its generation.
     logins: Vec<(AbortHandle, u64)>,
     next_round: Instant,
-    /// A server of another pool is to be closed for us when it comes back.
-    asked_to_yield: bool,
 }
 
 impl Keeper {
@@ -63,8 +60,10 @@ impl Keeper {
         let round = now >= self.next_round;
         if round {
             self.next_round = now + ROUND;
-            // The place that was asked for may have gone to a pool whose client waits longer.
-            self.asked_to_yield = false;
+            // The server that was to be closed for it may be kept for long, and another one be given back.
+            if self.pool.lock().keeper_asks == Asks::Clients {
+                self.registry.permits().forgive(self.pool.id());
+            }
         }
         let jobs = self.pool.kept(now, |inner, deeds| {
             inner.state.on_time(now, deeds);
@@ -137,12 +136,11 @@ impl Keeper {
         if asked != Asks::Nobody {
             self.registry.permits().withdraw(self.pool.id());
         }
-        self.asked_to_yield = false;
     }
 
     /// A place for one more server; one that rests in another pool makes room for it.
     fn permit(&mut self, wants: &Wants, node: Arc<Endpoint>) -> Result<Permit, Scarce> {
-        let ask = self.pool.ask(node, wants.waiting_since);
+        let ask = self.pool.ask(node, wants.waiting_since, wants.starving);
         let permits = self.registry.permits();
         let scarce = match permits.ask(ask.clone()) {
             Err(scarce) if wants.waiting_since.is_some() => scarce,
@@ -151,8 +149,8 @@ impl Keeper {
         if self.registry.evict(scarce, &ask.claim, self.pool.id()) {
             return permits.ask(ask);
         }
-        if wants.starving && !self.asked_to_yield {
-            self.asked_to_yield = self.registry.ask_to_yield(scarce, &ask.claim, self.pool.id());
+        if permits.owe(ask.pool) && !self.registry.ask_to_yield(scarce, &ask.claim, ask.pool) {
+            permits.forgive(ask.pool);
         }
         Err(scarce)
     }
@@ -172,7 +170,8 @@ impl Keeper {
         if wants.from_reserve {
             events::reserve_taken(self.pool.key());
         }
-        let login = Login { pool: self.pool.clone(), slot, id, endpoint, done: false };
+        let permits = self.registry.permits().clone();
+        let login = Login { pool: self.pool.clone(), slot, id, endpoint, permits, done: false };
         let (generation, limit) = (request.generation, request.settings.server_connect_timeout);
         let dialing = self.registry.dial(request);
         let task = self.tasks.spawn(log_in(login, dialing, limit));
@@ -189,7 +188,7 @@ impl Keeper {
 
 impl Pool {
     /// Asks for a place on a node, for a client that has waited since then.
-    pub(super) fn ask(&self, node: Arc<Endpoint>, since: Option<Instant>) -> Ask<Arc<Notify>> {
+    pub(super) fn ask(&self, node: Arc<Endpoint>, since: Option<Instant>, starving: bool) -> Ask<Arc<Notify>> {
         let (key, settings) = (self.key(), self.settings());
         let caps = Caps {
             database: settings.max_db_connections,
@@ -197,7 +196,7 @@ impl Pool {
             node: settings.max_node_connections,
         };
         let claim = Claim { database: key.database.clone(), user: key.user.clone(), node };
-        Ask { pool: self.id(), caps, since, handle: self.wake().clone(), claim }
+        Ask { pool: self.id(), caps, since, starving, handle: self.wake().clone(), claim }
     }
 }
 
@@ -232,6 +231,7 @@ struct Login {
     slot: Slot,
     id: ServerId,
     endpoint: Arc<Endpoint>,
+    permits: Arc<Permits>,
     done: bool,
 }
 
@@ -240,16 +240,22 @@ impl Login {
         self.done = true;
         events::server_opened(self.pool.key(), self.id, &self.endpoint);
         let now = now();
-        self.pool.event(now, |inner, deeds| {
-            if let Some(Some(record)) = inner.records.get_mut(self.slot.index()) {
+        let claim = self.pool.event(now, |inner, deeds| {
+            let record = inner.records.get_mut(self.slot.index()).and_then(Option::as_mut);
+            let claim = record.map(|record| {
                 record.shared = Some(server.shared.clone());
-            }
+                record.permit.claim().clone()
+            });
             if server.generation == inner.state.generation() {
                 inner.welcome = Some(welcome);
             }
             inner.complaints.succeeded(&self.endpoint);
             inner.state.opened(self.slot, server, now, deeds);
+            claim
         });
+        if let Some(claim) = claim.filter(|_| self.permits.hungry()) {
+            self.permits.opened(&claim);
+        }
     }
 
     fn failed(mut self, error: DialError) {

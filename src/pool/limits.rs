@@ -1,5 +1,5 @@
 //! What several pools share: at most so many servers per database, per user, per node. A place that becomes free
-//! goes to the pool whose client waits longest. Pure; `super::permits` puts a lock around it.
+//! goes to the pool whose client waits longest; those that have no server at all come first. Pure; `super::permits` puts a lock around it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,8 +75,18 @@ pub struct Ask<H> {
     pub caps: Caps,
     /// Since when its first client waits. `None`: nobody waits, so it does not queue.
     pub since: Option<Instant>,
-    /// How to reach it when a place may be free.
+    /// It has no server at all: another pool is asked to close one for it.
+    pub starving: bool,
+    /// How to reach it when a place may be free, or another pool is to be asked.
     pub handle: H,
+}
+
+impl<H> Ask<H> {
+    /// The least is served first. A place that a pool closes a server for must not come back to it because its own clients
+    /// wait longer: that would be a login for nothing.
+    fn rank(&self) -> (bool, Option<Instant>, PoolId) {
+        (!self.starving, self.since, self.pool)
+    }
 }
 
 /// Places taken, and pools that want one.
@@ -86,11 +96,19 @@ pub struct Limits<H> {
     users: HashMap<Arc<str>, u32>,
     nodes: HashMap<Arc<Endpoint>, u32>,
     queue: Vec<Ask<H>>,
+    /// Those in the queue for whose sake another pool closes the next server that it gets back.
+    owed: Vec<PoolId>,
 }
 
 impl<H> Default for Limits<H> {
     fn default() -> Self {
-        Self { databases: HashMap::new(), users: HashMap::new(), nodes: HashMap::new(), queue: Vec::new() }
+        Self {
+            databases: HashMap::new(),
+            users: HashMap::new(),
+            nodes: HashMap::new(),
+            queue: Vec::new(),
+            owed: Vec::new(),
+        }
     }
 }
 
@@ -98,17 +116,22 @@ impl<H: Clone> Limits<H> {
     /// Takes a place, or queues for one. A pool has at most one place in the queue, and loses it when it gets one.
     ///
     /// # Errors
-    /// The limit that is reached, or whose last places belong to pools that wait longer.
+    /// The limit that is reached, or whose last places belong to pools that come before.
     pub fn ask(&mut self, ask: Ask<H>) -> Result<(), Scarce> {
         self.queue.retain(|queued| queued.pool != ask.pool);
         match self.scarce(&ask) {
             None => {
                 self.count(&ask.claim, true);
+                if !self.forgive(ask.pool) {
+                    self.pass_over(&ask.claim);
+                }
                 Ok(())
             }
             Some(scarce) => {
                 if ask.since.is_some() {
                     self.queue.push(ask);
+                } else {
+                    self.forgive(ask.pool);
                 }
                 Err(scarce)
             }
@@ -118,6 +141,48 @@ impl<H: Clone> Limits<H> {
     /// A pool wants no place any more.
     pub fn withdraw(&mut self, pool: PoolId) {
         self.queue.retain(|queued| queued.pool != pool);
+        self.forgive(pool);
+    }
+
+    /// Notes that another pool is about to be asked to close a server for this one, if it is in the queue and starves.
+    /// Returns whether it is, and nobody was asked before.
+    pub fn owe(&mut self, pool: PoolId) -> bool {
+        let starves = self.queue.iter().any(|queued| queued.pool == pool && queued.starving);
+        let news = starves && !self.owed.contains(&pool);
+        if news {
+            self.owed.push(pool);
+        }
+        news
+    }
+
+    /// Nobody closes a server for this pool any more. Returns whether somebody was to.
+    pub fn forgive(&mut self, pool: PoolId) -> bool {
+        let before = self.owed.len();
+        self.owed.retain(|owed| *owed != pool);
+        self.owed.len() < before
+    }
+
+    /// A place has gone to a pool for which none was made: it may have been made for another, which comes after it.
+    fn pass_over(&mut self, claim: &Claim) {
+        let owed = self.queue.iter().filter(|ask| self.owed.contains(&ask.pool) && self.helps(claim, ask));
+        if let Some(pool) = owed.min_by_key(|ask| ask.rank()).map(|ask| ask.pool) {
+            self.forgive(pool);
+        }
+    }
+
+    /// The first of the pools that starve and could use a place of `claim`, but for which nobody makes one: it should ask
+    /// again.
+    pub fn unowed(&self, claim: &Claim) -> Option<H> {
+        self.queue
+            .iter()
+            .filter(|ask| ask.starving && !self.owed.contains(&ask.pool) && self.helps(claim, ask))
+            .min_by_key(|ask| ask.rank())
+            .map(|ask| ask.handle.clone())
+    }
+
+    /// Whether it lacks what a server that counts against `claim` holds.
+    fn helps(&self, claim: &Claim, ask: &Ask<H>) -> bool {
+        self.full(ask).is_some_and(|scarce| scarce.shared(&ask.claim, claim))
     }
 
     /// Gives a place back.
@@ -125,12 +190,12 @@ impl<H: Clone> Limits<H> {
         self.count(claim, false);
     }
 
-    /// Who should ask again now: of those for whom there is a place, the one whose client waits longest.
+    /// Who should ask again now: of those for whom there is a place, the first.
     pub fn next(&self) -> Option<H> {
         self.queue
             .iter()
             .filter(|ask| self.full(ask).is_none())
-            .min_by_key(|ask| (ask.since, ask.pool))
+            .min_by_key(|ask| ask.rank())
             .map(|ask| ask.handle.clone())
     }
 
@@ -139,12 +204,12 @@ impl<H: Clone> Limits<H> {
         self.queue.len()
     }
 
-    /// The pool whose client waits longest of those that a place of `claim` would help.
+    /// The first of those that a place of `claim` would help.
     pub fn helped_by(&self, claim: &Claim) -> Option<H> {
         self.queue
             .iter()
-            .filter(|ask| self.full(ask).is_some_and(|scarce| scarce.shared(&ask.claim, claim)))
-            .min_by_key(|ask| (ask.since, ask.pool))
+            .filter(|ask| self.helps(claim, ask))
+            .min_by_key(|ask| ask.rank())
             .map(|ask| ask.handle.clone())
     }
 
@@ -169,12 +234,12 @@ impl<H: Clone> Limits<H> {
         self.free(ask).into_iter().find(|(_, free)| *free == Some(0)).map(|(scarce, _)| scarce)
     }
 
-    /// As `full`, but places that pools with older clients could take now are theirs.
+    /// As `full`, but places that pools before it could take now are theirs.
     fn scarce(&self, ask: &Ask<H>) -> Option<Scarce> {
         for (scarce, free) in self.free(ask) {
             let Some(free) = free else { continue };
             let older = self.queue.iter().filter(|queued| {
-                let before = ask.since.is_none_or(|since| (queued.since, queued.pool) < (Some(since), ask.pool));
+                let before = ask.since.is_none() || queued.rank() < ask.rank();
                 before && scarce.shared(&ask.claim, &queued.claim) && self.full(queued).is_none()
             });
             if usize::try_from(free).unwrap_or(usize::MAX) <= older.count() {

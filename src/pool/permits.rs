@@ -26,10 +26,12 @@ impl Permits {
         let mut limits = self.limits.lock();
         let answer = limits.ask(ask);
         let next = limits.next();
+        let passed_over = if answer.is_ok() { limits.unowed(&claim) } else { None };
         self.queued.store(limits.queued(), Ordering::Relaxed);
         drop(limits);
         // More than one place may be free: each who gets one passes the word on, as does who leaves it to another.
         wake(next);
+        wake(passed_over);
         answer.map(|()| Permit { permits: self.clone(), claim })
     }
 
@@ -41,6 +43,17 @@ impl Permits {
         let next = limits.next();
         drop(limits);
         wake(next);
+    }
+
+    /// Notes that another pool is asked to close a server for this one. Returns whether it should be: this one is queued,
+    /// has no server at all, and no other was asked, or its place has gone elsewhere.
+    pub(super) fn owe(&self, pool: PoolId) -> bool {
+        self.limits.lock().owe(pool)
+    }
+
+    /// Nobody closes a server for this pool any more.
+    pub(super) fn forgive(&self, pool: PoolId) {
+        self.limits.lock().forgive(pool);
     }
 
     fn give_back(&self, claim: &Claim) {
@@ -55,6 +68,16 @@ impl Permits {
     /// so that one who reads this too early does no harm.
     pub(super) fn hungry(&self) -> bool {
         self.queued.load(Ordering::Relaxed) > 0
+    }
+
+    /// A server that counts against `claim` has logged in. From now on it may be evicted, or its pool asked to close it when
+    /// it comes back: who could use its place looks.
+    pub(super) fn opened(&self, claim: &Claim) {
+        let limits = self.limits.lock();
+        let (next, starving) = (limits.helped_by(claim), limits.unowed(claim));
+        drop(limits);
+        wake(next);
+        wake(starving);
     }
 
     /// A server that counts against `claim` came to rest: the first in the queue that its place would help looks.
@@ -115,6 +138,7 @@ mod tests {
             claim: Claim { database: "d".into(), user: pool.to_string().into(), node: Arc::clone(&node) },
             caps: Caps { node: Some(1), ..Caps::default() },
             since: Some(begun + Duration::from_secs(waits)),
+            starving: true,
             handle: Arc::new(Notify::new()),
         };
         let place = permits.ask(ask(1, 1)).expect("it is the first");

@@ -318,7 +318,8 @@ impl Registry {
         pool.event(now(), |inner, deeds| inner.state.evict(slot, deeds))
     }
 
-    /// Asks the pool with the most busy servers of the scarce kind to close the next that comes back.
+    /// Asks the pool with the most busy servers of the scarce kind to close the next that comes back. Returns whether it
+    /// will: it may have been asked for all of them.
     pub(super) fn ask_to_yield(&self, scarce: Scarce, claim: &Claim, asker: PoolId) -> bool {
         let richest = self
             .all()
@@ -328,8 +329,7 @@ impl Registry {
             .filter(|(busy, _)| *busy > 0)
             .max_by_key(|(busy, _)| *busy);
         let Some((_, pool)) = richest else { return false };
-        pool.lock().state.ask_to_yield();
-        true
+        pool.lock().state.ask_to_yield()
     }
 }
 

@@ -10,7 +10,7 @@ fn claim(database: &str, user: &str, port: u16) -> Claim {
 }
 
 fn ask(pool: u64, claim: &Claim, caps: Caps, since: Option<Instant>) -> Ask<u64> {
-    Ask { pool: PoolId(pool), claim: claim.clone(), caps, since, handle: pool }
+    Ask { pool: PoolId(pool), claim: claim.clone(), caps, since, starving: true, handle: pool }
 }
 
 #[test]
@@ -67,6 +67,38 @@ fn who_is_stopped_by_another_limit_blocks_nobody() {
     assert_eq!(limits.helped_by(&claim("a", "w", 1)), None, "a place of the database helps nobody");
 }
 
+#[test]
+fn who_starves_and_is_passed_over_has_another_pool_asked_again() {
+    let now = Instant::now();
+    let later = |seconds| Some(now + Duration::from_secs(seconds));
+    let caps = Caps { database: Some(1), ..Caps::default() };
+    let of = |user| claim("a", user, 1);
+    let (rich, old, young) =
+        (ask(0, &of("u"), caps, None), ask(1, &of("v"), caps, later(1)), ask(2, &of("w"), caps, later(2)));
+    let mut limits = Limits::default();
+    assert_eq!(limits.ask(rich), Ok(()));
+    assert!(!limits.owe(PoolId(2)), "it is not in the queue");
+    assert_eq!(limits.ask(young.clone()), Err(Scarce::Database));
+    assert_eq!([limits.owe(PoolId(2)), limits.owe(PoolId(2))], [true, false]);
+    assert_eq!(limits.unowed(&of("u")), None);
+    assert_eq!(limits.ask(old.clone()), Err(Scarce::Database));
+    assert_eq!(limits.unowed(&of("u")), Some(1));
+    limits.give_back(&of("u"));
+    assert_eq!(limits.ask(old), Ok(()), "it waits longer");
+    assert_eq!(limits.unowed(&of("v")), Some(2), "what was made for it went elsewhere");
+    assert!(limits.owe(PoolId(2)));
+    limits.give_back(&of("v"));
+    assert_eq!(limits.ask(young), Ok(()));
+    assert_eq!(limits.owed, []);
+    let has_servers = Ask { starving: false, ..ask(3, &of("x"), caps, later(0)) };
+    assert_eq!(limits.ask(has_servers.clone()), Err(Scarce::Database));
+    assert!(!limits.owe(PoolId(3)) && limits.unowed(&of("w")).is_none());
+    assert_eq!(limits.ask(ask(4, &of("y"), caps, later(4))), Err(Scarce::Database));
+    limits.give_back(&of("w"));
+    assert_eq!(limits.next(), Some(4), "it has no server at all");
+    assert_eq!(limits.ask(has_servers), Err(Scarce::Database));
+}
+
 /// Pools that ask, get, give back and lose interest at random. No limit is ever exceeded, the queue is served by age,
 /// and whoever is told that there is a place finds one.
 #[test]
@@ -86,10 +118,11 @@ fn random_pools_never_exceed_a_limit_and_none_is_forgotten() {
         let start = Instant::now();
         for step in 0..300 {
             let pool = dice.roll(claims.len());
-            match dice.roll(5) {
+            match dice.roll(6) {
                 0 | 1 => {
                     let since = start + Duration::from_secs(dice.roll(1000) as u64);
-                    if limits.ask(ask(pool as u64, &claims[pool], caps, Some(since))).is_ok() {
+                    let ask = ask(pool as u64, &claims[pool], caps, Some(since));
+                    if limits.ask(Ask { starving: !held.contains(&pool), ..ask }).is_ok() {
                         held.push(pool);
                         granted += 1;
                     }
@@ -99,9 +132,12 @@ fn random_pools_never_exceed_a_limit_and_none_is_forgotten() {
                     limits.give_back(&claims[pool]);
                 }
                 3 => limits.withdraw(PoolId(pool as u64)),
+                4 => drop(limits.owe(PoolId(pool as u64))),
                 _ => {}
             }
-            settle(&mut limits, &claims, caps, &mut held);
+            settle(&mut limits, &mut held);
+            let queued = |pool: &PoolId| limits.queue.iter().any(|ask| ask.pool == *pool);
+            assert!(limits.owed.iter().all(queued), "seed {seed} step {step}");
             for claim in &claims {
                 let count = |same: fn(&Claim, &Claim) -> bool| {
                     held.iter().filter(|&&pool| same(&claims[pool], claim)).count() as u32
@@ -122,13 +158,12 @@ fn random_pools_never_exceed_a_limit_and_none_is_forgotten() {
 }
 
 /// Everybody who is told so asks again, and must succeed; afterwards nobody in the queue could be served.
-fn settle(limits: &mut Limits<u64>, claims: &[Claim], caps: Caps, held: &mut Vec<usize>) {
+fn settle(limits: &mut Limits<u64>, held: &mut Vec<usize>) {
     while let Some(pool) = limits.next() {
         let queued = limits.queue.iter().find(|ask| ask.pool == PoolId(pool)).expect("it is in the queue");
-        let since = queued.since;
-        let pool = pool as usize;
-        assert_eq!(limits.ask(ask(pool as u64, &claims[pool], caps, since)), Ok(()));
-        held.push(pool);
+        let again = queued.clone();
+        assert_eq!(limits.ask(again), Ok(()));
+        held.push(pool as usize);
     }
     assert!(limits.queue.iter().all(|ask| limits.full(ask).is_some()));
 }

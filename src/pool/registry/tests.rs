@@ -395,6 +395,29 @@ async fn rows_tell_who_does_what() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_without_any_server_asks_the_one_that_got_what_it_had_asked_for() {
+    let bench = two_databases(|pooler| pooler.defaults.max_db_connections = Some(1));
+    let [rich, older, younger] = ["u", "v", "w"].map(|user| bench.pool("app", user));
+    let held = acquire(&rich).await;
+    let mut waiters = Vec::new();
+    for pool in [&older, &younger, &older] {
+        waiters.push(wait(pool));
+        rest().await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let [first, starving, second] = waiters.try_into().expect("three");
+    let start = now();
+    release(held);
+    let got = outcome(first).await.expect("a server");
+    assert_eq!(older.connections(), 1);
+    rest().await;
+    release(got);
+    release(outcome(starving).await.expect("a server"));
+    release(outcome(second).await.expect("a server"));
+    assert_eq!(now(), start, "nobody waits for a clock");
+}
+
+#[tokio::test(start_paused = true)]
 async fn pools_of_automatic_databases_go_when_nobody_used_them_for_long() {
     let bench = Bench::new(config(vec![database("*", 1), database("app", 1)], |pooler| {
         pooler.autodb_idle_timeout = Some(60 * SECOND);

@@ -85,9 +85,12 @@ impl<S, W> PoolState<S, W> {
         self.close_one(slot, CloseReason::Evicted, out)
     }
 
-    /// The next server that comes back is closed: another pool has none at all.
-    pub fn ask_to_yield(&mut self) {
-        self.yields = (self.yields + 1).min(self.places.counts().active);
+    /// One more of the servers that come back next is closed: another pool has none at all. Returns whether there is one
+    /// more.
+    pub fn ask_to_yield(&mut self) -> bool {
+        let (before, active) = (self.yields, self.places.counts().active);
+        self.yields = (before + 1).min(active);
+        self.yields > before
     }
 
     /// Whether a limit shared with other pools keeps this one from opening more.

@@ -465,9 +465,10 @@ fn a_server_is_closed_for_a_neighbour_that_starves() {
     let mut pool = Pool::new(|_| ()).with_idle(2);
     let (slot, server) = pool.take().expect("two rest");
     pool.came(1);
-    pool.state.ask_to_yield();
+    assert!(pool.state.ask_to_yield());
     assert_eq!(pool.returned(slot, server), "close 2: evicted");
     assert_eq!(pool.take().map(|(_, server)| server), None, "1 has the other");
+    assert_eq!([pool.state.ask_to_yield(), pool.state.ask_to_yield()], [true, false], "it is one");
 }
 
 #[test]

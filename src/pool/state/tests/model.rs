@@ -162,7 +162,7 @@ impl Model {
             0 => self.state.raise_generation(self.now, out),
             1 => self.state.kill(self.now, out),
             2 => self.state.set_wanted(self.dice.roll(2) == 0),
-            3 => self.state.ask_to_yield(),
+            3 => drop(self.state.ask_to_yield()),
             _ => {
                 self.settings.pool_size = 1 + self.dice.roll(4) as u32;
                 self.shrunk = true;
