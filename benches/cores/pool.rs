@@ -27,7 +27,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let config = Arc::new(config());
     let _entered = runtime.enter();
     let pools = Pools::new(config.clone(), Arc::new(Pairs::default()), Arc::new(AtomicU64::new(1)));
-    let pool = pools.get_or_create(&"app".into(), &"alice".into(), Credential::None).expect("it is configured");
+    let pool = pools.get_or_create(&"app".into(), &"alice".into(), None, Credential::None).expect("it is configured");
     runtime.block_on(async {
         // As many as are in use at once below.
         let now = Instant::now();

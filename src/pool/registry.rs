@@ -20,6 +20,7 @@ use super::settled::Settled;
 use super::state::End;
 use super::stats::Totals;
 use crate::config::model::{Config, Database};
+use crate::config::users::StoredSecret;
 use crate::server::login::Credential;
 use crate::types::{PoolKey, ServerId};
 
@@ -94,16 +95,25 @@ impl Pools {
     }
 
     /// The pool that serves `user`, as whom clients log in, on the database that they name so; a forced user serves all.
-    /// `credential` is what is known to open the server, if anything. `None`: there is no such database. To be called
-    /// within the runtime.
-    pub fn get_or_create(&self, name: &Arc<str>, user: &Arc<str>, credential: Credential) -> Option<Arc<Pool>> {
+    /// `credential` is what is known to open the server, if anything; `stored`, what the user list held when it became
+    /// known. `None`: there is no such database. To be called within the runtime.
+    pub fn get_or_create(
+        &self,
+        name: &Arc<str>,
+        user: &Arc<str>,
+        stored: Option<&StoredSecret>,
+        credential: Credential,
+    ) -> Option<Arc<Pool>> {
         let mut book = self.registry.book.lock();
         let database = book.config.database(name)?.clone();
+        // A reload may have come since. One that comes while the lock is held replaces what is learned here.
+        let listed = book.config.userlist.get(user);
+        let credential = if listed == stored { credential } else { stored_credential(listed) };
         let (pool, new) = self.registry.pool(&mut book, &database, name, user, credential.clone());
-        drop(book);
         if !new {
             pool.learn(credential);
         }
+        drop(book);
         Some(pool)
     }
 

@@ -384,7 +384,7 @@ impl Bench {
     }
 
     pub(super) fn pool(&self, database: &str, user: &str) -> Arc<Pool> {
-        let pool = self.pools.get_or_create(&database.into(), &user.into(), Credential::None);
+        let pool = self.pools.get_or_create(&database.into(), &user.into(), None, Credential::None);
         pool.expect("a configured database")
     }
 }

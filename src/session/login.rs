@@ -131,6 +131,7 @@ async fn serve(
     }
     let proof = prove(context, config, incoming, user, speaks_against(config), &mut bytes).await?;
     let config = &holds_still(context, config, user)?;
+    admit(context, config, incoming, &counted, console)?;
     if let Some(reply) = speaks_against(config) {
         return Err(refused(&auth::Refusal::Other(Box::new(reply))));
     }
@@ -363,7 +364,7 @@ impl Client<'_> {
         let present = place(context, config, self.entry, (&database, &user))?;
         let id = ClientId(context.ids.fetch_add(1, Ordering::Relaxed));
         let stored = config.userlist.get(self.user);
-        let pool = context.pools.get_or_create(&database, &user, proof.credential(stored));
+        let pool = context.pools.get_or_create(&database, &user, stored, proof.credential(stored));
         let pool = pool.ok_or_else(|| refused(&auth::Refusal::Other(Box::new(no_such_database(&database)))))?;
         let guard = pool.client_came();
         let reported = reported(&pool, id, incoming).await?;

@@ -280,13 +280,9 @@ fn trust_lets_in_who_is_known_and_an_empty_password_is_no_password() {
 fn a_login_under_way_over_a_reload_is_held_to_the_new_configuration() {
     let database = Database::create("logins_reload");
     let base = |password: &str| {
-        PoolerConfig::new()
-            .set("auth_type", "\"plain\"")
-            .user("app", password)
-            .user("other", "x")
-            .database("app", &database)
+        PoolerConfig::new().set("auth_type", "\"plain\"").user("other", password).database("app", &database)
     };
-    let old = base("app");
+    let old = base("x");
     let pooler = old.start();
     let begin = |user: &str, database: &str| {
         let mut client = Raw::tcp(pooler.port());
@@ -297,15 +293,21 @@ fn a_login_under_way_over_a_reload_is_held_to_the_new_configuration() {
     let mut console = begin("admin", "pgbouncer");
     console.send(&message(b'p', b"admin\0"));
     console.until(b'Z');
+    let _another = begin("app", "app");
     for (change, refusal) in [
         (base("new"), "28000 the configuration has changed during the login"),
-        (PoolerConfig::new().set("auth_type", "\"plain\"").user("app", "app"), "3D000 no such database: app"),
+        (PoolerConfig::new().set("auth_type", "\"plain\"").user("other", "x"), "3D000 no such database: app"),
+        (
+            PoolerConfig::new().set("auth_type", "\"plain\"").database("app", &database),
+            "28000 the configuration has changed during the login",
+        ),
+        (old.clone().set("max_client_conn", "1"), "53300 no more connections allowed (max_client_conn)"),
         (old.clone().set("auth_type", "\"md5\""), "28000 the configuration has changed during the login"),
     ] {
-        let mut client = begin("app", "app");
+        let mut client = begin("other", "app");
         pooler.reconfigure(&change);
         assert_eq!(console.query("RELOAD"), [""; 0]);
-        client.send(&message(b'p', b"app\0"));
+        client.send(&message(b'p', b"x\0"));
         let answer: Vec<String> = client.rest();
         assert_eq!(answer, [refusal]);
         pooler.reconfigure(&old);

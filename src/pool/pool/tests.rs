@@ -1,8 +1,12 @@
+use std::path::Path;
 use std::task::Poll;
 
 use super::*;
+use crate::config::model::Config;
+use crate::config::users::Userlist;
 use crate::pool::connector::Dial;
-use crate::pool::testing::{Bench, Fate, rest};
+use crate::pool::credential::stored_credential;
+use crate::pool::testing::{Bench, Fate, config, database, rest};
 use crate::wire::scram::ScramKeys;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -301,4 +305,26 @@ async fn the_dial_trait_is_object_safe_and_a_lease_can_cross_threads() {
     is_send::<Lease>();
     is_send::<Acquire>();
     is_send::<Arc<dyn Dial>>();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_proved_by_an_older_user_list_is_not_learned() {
+    let listing = |users: &str| {
+        let mut config = Arc::into_inner(config(vec![database("app", 1)], |_| ())).expect("it is ours alone");
+        config.userlist = Arc::new(Userlist::parse(Path::new("users"), users.as_bytes()).0);
+        Arc::new(config)
+    };
+    let (before, after) = (listing("\"u\" \"old\"\n\"v\" \"old\"\n"), listing("\"u\" \"new\"\n"));
+    let bench = Bench::new(before.clone());
+    let come = |user: &str, list: &Config| {
+        let stored = list.userlist.get(user);
+        bench.pools.get_or_create(&"app".into(), &user.into(), stored, stored_credential(stored)).expect("it is there")
+    };
+    let plain = |password: &str| Credential::Plain(crate::types::Secret::new(password.as_bytes()));
+    let known = |pool: &Pool| pool.lock().target.credential.clone();
+    assert_eq!(known(&come("u", &before)), plain("old"));
+    bench.pools.apply(&after);
+    assert_eq!(known(&come("u", &before)), plain("new"));
+    assert_eq!(known(&come("v", &before)), Credential::None, "it is not listed any more");
+    assert_eq!(known(&come("u", &after)), plain("new"));
 }
