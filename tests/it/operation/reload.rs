@@ -1,6 +1,7 @@
 //! RELOAD and SIGHUP: all or nothing, and nobody is disturbed who is not concerned.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -341,10 +342,8 @@ async fn the_time_of_names_is_that_of_the_settings() {
     }
 }
 
-#[test]
-fn a_reload_that_hangs_does_not_keep_the_pooler_from_ending() {
-    let database = Database::create("reload_hangs");
-    let mut pooler = PoolerConfig::new().database("app", &database).start();
+/// A reload that hangs reading the user list, until what is returned is closed.
+fn hanging_reload(pooler: &Pooler) -> fs::File {
     let users = pooler.directory().join("userlist.txt");
     fs::remove_file(&users).expect("it is there");
     assert!(Command::new("mkfifo").arg(&users).status().expect("coreutils").success());
@@ -357,7 +356,34 @@ fn a_reload_that_hangs_does_not_keep_the_pooler_from_ending() {
         writer = open();
         writer.is_some()
     });
+    fs::remove_file(&users).expect("it is there");
+    writer.expect("it was opened")
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_keep_the_pooler_from_ending() {
+    let database = Database::create("reload_hangs");
+    let mut pooler = PoolerConfig::new().database("app", &database).start();
+    let writer = hanging_reload(&pooler);
     pooler.signal(Signal::TERM);
     assert!(pooler.wait().success());
     drop(writer);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_a_reload_while_one_hangs_gets_another_afterwards() {
+    let database = Database::create("reload_again");
+    let config = PoolerConfig::new().database("app", &database);
+    let pooler = config.start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let users = fs::read(pooler.directory().join("userlist.txt")).expect("it is there");
+    let mut writer = hanging_reload(&pooler);
+    pooler.reconfigure(&config.set("query_timeout", "7"));
+    pooler.signal(Signal::HUP);
+    pooler.signal(Signal::HUP);
+    assert_eq!(show(&console, "CONFIG", "key", "query_timeout").await["value"], "0", "one after the other");
+    writer.write_all(&users).expect("it is read");
+    drop(writer);
+    eventually("the second reload", async || show(&console, "CONFIG", "key", "query_timeout").await["value"] == "7")
+        .await;
 }
