@@ -18,7 +18,7 @@ use super::relay::functions::Current;
 use crate::config::model::{Config, SessionState};
 use crate::server::Server;
 use crate::server::simple::SimpleError;
-use crate::sql::catalog_load;
+use crate::sql::catalog_load::{self, Fingerprint};
 use crate::sql::deeds::Name;
 use crate::telemetry::events::session as events;
 use crate::types::Endpoint;
@@ -36,6 +36,8 @@ struct All {
     tracks: bool,
     refresh: Duration,
     trusted: Arc<[Name]>,
+    /// Of what texts mean in any of them.
+    definitions: Arc<AtomicU64>,
 }
 
 impl Catalogs {
@@ -43,7 +45,9 @@ impl Catalogs {
     pub fn new(config: &Config) -> Self {
         let (tracks, refresh) = plan(config);
         let trusted = config.pooler.clean_functions.iter().map(|name| Name::from(name.as_bytes())).collect();
-        Self { all: Mutex::new(All { by_place: HashMap::new(), tracks, refresh, trusted }) }
+        Self {
+            all: Mutex::new(All { by_place: HashMap::new(), tracks, refresh, trusted, definitions: Arc::default() }),
+        }
     }
 
     /// Whether anybody wants to know.
@@ -53,8 +57,11 @@ impl Catalogs {
 
     /// The one of this database on this node.
     pub fn of(&self, node: &Endpoint, dbname: &Arc<str>) -> Arc<DatabaseCatalog> {
-        let All { by_place, refresh, trusted, .. } = &mut *self.all.lock();
-        let new = || Arc::new(DatabaseCatalog::new(format!("{dbname} at {node}"), *refresh, Arc::clone(trusted)));
+        let All { by_place, refresh, trusted, definitions, .. } = &mut *self.all.lock();
+        let new = || {
+            let current = Current::new(Arc::clone(definitions));
+            Arc::new(DatabaseCatalog::new(format!("{dbname} at {node}"), *refresh, Arc::clone(trusted), current))
+        };
         Arc::clone(by_place.entry((node.clone(), Arc::clone(dbname))).or_insert_with(new))
     }
 
@@ -81,6 +88,8 @@ pub struct DatabaseCatalog {
     trusted: Arc<[Name]>,
     /// Where sessions find it.
     pub current: Current,
+    /// What texts mean there, as it was found last.
+    definitions: Mutex<Option<Fingerprint>>,
     born: Instant,
     /// From when on there is something to do for a server that comes back, in microseconds since then.
     due: AtomicU64,
@@ -109,11 +118,12 @@ pub enum Care {
 }
 
 impl DatabaseCatalog {
-    fn new(name: String, refresh: Duration, trusted: Arc<[Name]>) -> Self {
+    fn new(name: String, refresh: Duration, trusted: Arc<[Name]>, current: Current) -> Self {
         Self {
             name: name.into(),
             trusted,
-            current: Current::default(),
+            current,
+            definitions: Mutex::new(None),
             born: Instant::now(),
             due: AtomicU64::new(0),
             state: Mutex::new(State { upkeep: Upkeep::new(refresh), told: None }),
@@ -288,7 +298,11 @@ impl Looking {
 
     async fn read(&self, server: &mut Server, limit: Duration) -> Result<Outcome, SimpleError> {
         let begun = Instant::now();
-        let fingerprint = catalog_load::fingerprint(server, limit).await?;
+        let (fingerprint, definitions) = catalog_load::fingerprint(server, limit).await?;
+        let before = self.catalog.definitions.lock().replace(definitions.clone());
+        if before.is_some_and(|before| before != definitions) {
+            self.catalog.current.redefined();
+        }
         if self.look.fingerprint.as_ref() == Some(&fingerprint) {
             return Ok(Outcome::Same);
         }

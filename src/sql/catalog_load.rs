@@ -20,14 +20,21 @@ impl From<&str> for Fingerprint {
     }
 }
 
-/// Reads the fingerprint, within this time.
+/// Reads the fingerprint, within this time; and another one of all that may give a text another meaning: tables, their
+/// columns, rights.
 ///
 /// # Errors
 /// See [`SimpleError`]; after anything but `Refused` the server must be closed.
-pub async fn fingerprint(server: &mut Server, limit: Duration) -> Result<Fingerprint, SimpleError> {
+pub async fn fingerprint(server: &mut Server, limit: Duration) -> Result<(Fingerprint, Fingerprint), SimpleError> {
     let rows = rows(server, &[&settings(limit), FINGERPRINT].concat(), Some(limit)).await?;
-    let value = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-    value.map(Fingerprint).ok_or(SimpleError::Unexpected("no fingerprint"))
+    let row = rows.into_iter().next().and_then(|row| <[_; 2]>::try_from(row).ok());
+    match row {
+        Some([Some(functions), Some(all)]) => {
+            let all = [&*functions, b" ", &all].concat().into();
+            Ok((Fingerprint(functions), Fingerprint(all)))
+        }
+        _ => Err(SimpleError::Unexpected("no fingerprint")),
+    }
 }
 
 /// Reads what there is to know, within this time altogether; functions of the `trusted` names count as clean. What changes
@@ -195,7 +202,16 @@ SELECT concat_ws(' ', \
   (SELECT coalesce(hash_array(array_agg(c.xmin)), 0) FROM pg_cast c WHERE c.oid >= 16384), \
   (SELECT coalesce(hash_array(array_agg(c.xmin)), 0) FROM pg_conversion c WHERE c.oid >= 16384), \
   (SELECT coalesce(hash_array(array_agg(l.xmin)), 0) FROM pg_language l), \
-  (SELECT coalesce(hash_array(array_agg(e.xmin)), 0) FROM pg_extension e))";
+  (SELECT coalesce(hash_array(array_agg(e.xmin)), 0) FROM pg_extension e)), \
+concat_ws(' ', \
+  (SELECT coalesce(hash_array(array_agg(c.xmin)), 0) FROM pg_class c \
+    WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')), \
+  (SELECT coalesce(hash_array(array_agg(a.xmin)), 0) FROM pg_attribute a \
+    WHERE a.attrelid >= 16384 AND a.attnum > 0 AND a.attrelid NOT IN (SELECT oid FROM temporary)), \
+  (SELECT coalesce(hash_array(array_agg(n.xmin)), 0) FROM pg_namespace n \
+    WHERE n.oid >= 16384 AND n.nspname !~ '^pg_(toast_)?temp_'), \
+  (SELECT coalesce(hash_array(array_agg(m.xmin)), 0) FROM pg_auth_members m), \
+  (SELECT coalesce(hash_array(array_agg(concat(r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls))), 0) FROM pg_roles r))";
 
 /// Functions that did not come with PostgreSQL. Text comes in the database's own encoding, and as ASCII, whatever
 /// `client_encoding` is.

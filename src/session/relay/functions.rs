@@ -10,6 +10,7 @@ use super::exchange::{Block, Exchange, Redefined};
 use super::machine::Relay;
 use super::portals::Does;
 use super::prepared::Statement;
+use super::words::Redefines;
 use crate::session::catalogs::DatabaseCatalog;
 use crate::sql::Dialect;
 use crate::sql::catalog::Catalog;
@@ -27,10 +28,33 @@ pub struct Current {
     generation: AtomicU64,
     /// Grows after it was changed past us: what was called before that may have left anything.
     surprises: AtomicU64,
+    /// Another one after whatever may give a text another meaning: DDL, rights. That of no other catalog.
+    definitions: AtomicU64,
+    /// Where the next one comes from.
+    numbers: Arc<AtomicU64>,
     nothing: Catalog,
 }
 
 impl Current {
+    /// Nothing is known yet. `numbers` is common to all catalogs.
+    pub fn new(numbers: Arc<AtomicU64>) -> Self {
+        let current = Self { numbers, ..Self::default() };
+        current.redefined();
+        current
+    }
+
+    /// What texts mean may be another thing from now on.
+    pub fn redefined(&self) {
+        let next = self.numbers.fetch_add(1, Ordering::AcqRel) + 1;
+        self.definitions.fetch_max(next, Ordering::AcqRel);
+    }
+
+    /// By which definitions a text is read now.
+    #[inline]
+    pub fn definitions(&self) -> u64 {
+        self.definitions.load(Ordering::Acquire)
+    }
+
     /// This is known from now on; `changed` says that something else held until now.
     pub fn know(&self, catalog: Arc<Catalog>, changed: bool) {
         let quiet = catalog.is_nothing();
@@ -122,6 +146,17 @@ impl Functions {
         Some(Arc::new(deeds))
     }
 
+    /// By which definitions a text is read now.
+    #[inline]
+    pub(super) fn definitions(&self) -> u64 {
+        self.catalog.as_ref().map_or(0, |catalog| catalog.current.definitions())
+    }
+
+    /// What texts mean in its database may be another thing from now on.
+    pub(super) fn redefined(&self) {
+        self.catalog.iter().for_each(|catalog| catalog.current.redefined());
+    }
+
     /// Whether anything is known.
     pub(super) fn are_known(&self, exchange: &Exchange) -> bool {
         self.known(exchange).catalog().is_some()
@@ -130,7 +165,7 @@ impl Functions {
 
 impl Exchange {
     /// The client sends statements that do this.
-    fn notes_definitions<'a>(&mut self, deeds: impl Iterator<Item = &'a Deed>) {
+    pub(super) fn notes_definitions<'a>(&mut self, deeds: impl Iterator<Item = &'a Deed>) {
         for deed in deeds {
             self.defining |= *deed == Deed::Defines;
             self.may_define |= *deed == Deed::MayDefine;
@@ -177,11 +212,22 @@ impl Relay {
 
     /// A command has come to its end. Where statements are not read, its tag tells that it is DDL.
     pub(super) fn defines(&self, exchange: &mut Exchange, tag: &[u8]) {
-        exchange.defining |= !self.tracks && may_define(tag);
+        if !self.tracks {
+            exchange.defining |= may_define(tag);
+            if redefines(tag) {
+                exchange.session.redefines = Redefines::ForAll;
+            }
+        }
         if exchange.defining && tag == b"COMMIT\0" {
             exchange.redefined = Redefined::Surely;
         }
     }
+}
+
+/// Whether a command with this tag may give others' texts another meaning.
+fn redefines(tag: &[u8]) -> bool {
+    let words: [&[u8]; 8] = [b"CREATE ", b"ALTER ", b"DROP ", b"GRANT", b"REVOKE", b"IMPORT ", b"DO\0", b"CALL\0"];
+    words.iter().any(|word| tag.starts_with(word))
 }
 
 /// Whether a command with this tag makes what functions are reached by. A table may be temporary, and mostly has no code.

@@ -343,10 +343,11 @@ impl Relay {
         if !self.begin(server, self.own_names && said.allows_prefix(), steps) {
             return Take::Stop(Stop::Hold);
         }
-        if let Owed::Query { deeds: Some(running), .. } = &owed
-            && !self.before_numbers(server, running.deeds(), steps)
-        {
-            return Take::Stop(Stop::Hold);
+        if let Owed::Query { deeds: Some(running), .. } = &owed {
+            self.notes(server.exchange, running.deeds());
+            if !self.before_numbers(server, running.deeds(), steps) {
+                return Take::Stop(Stop::Hold);
+            }
         }
         let exchange = &mut *server.exchange;
         if matches!(owed, Owed::Query { .. }) {

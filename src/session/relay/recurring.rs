@@ -254,6 +254,7 @@ impl Relay {
     /// All that the plan of a statement, and what is computed beforehand, may depend on.
     fn recurring_key(&self, definition: &[u8]) -> SmallVec<[u8; 512]> {
         let mut key = SmallVec::from_slice(definition);
+        key.extend_from_slice(&self.functions.definitions().to_be_bytes());
         let own = self.own_settings().into_iter().flat_map(|own| own.iter());
         for (name, value) in own.filter(|(name, _)| !HARMLESS.contains(name)) {
             for part in [name.as_bytes(), value] {
@@ -337,6 +338,7 @@ impl Relay {
         let session = &mut exchange.session;
         session.reads_apart = false;
         if std::mem::take(&mut session.redefines) == Redefines::ForAll {
+            self.functions.redefined();
             self.table.forget();
             self.recurring.iter().for_each(|recurring| recurring.forget());
         }

@@ -47,6 +47,8 @@ pub struct Reading<'a> {
     pub own: Option<&'a ParamSet>,
     /// What they mean to a lexer.
     pub dialect: Dialect,
+    /// The definitions of the database, by number.
+    pub definitions: u64,
 }
 
 impl Reading<'_> {
@@ -59,6 +61,7 @@ impl Reading<'_> {
             key.push(0);
             key.extend_from_slice(value.unwrap_or_default());
         }
+        key.extend_from_slice(&self.definitions.to_be_bytes());
         key
     }
 
@@ -169,7 +172,7 @@ mod tests {
     use super::*;
 
     fn reading(params: &ParamSet) -> Reading<'_> {
-        Reading { params, own: None, dialect: Dialect::default() }
+        Reading { params, own: None, dialect: Dialect::default(), definitions: 0 }
     }
 
     fn intern(table: &Table, definition: &str) -> Arc<Statement> {

@@ -136,12 +136,25 @@ impl Relay {
     #[must_use]
     pub(super) fn before_code(&mut self, server: &mut Attached<'_>, deeds: Option<&Deeds>, steps: &mut Steps) -> bool {
         let Some(deeds) = deeds.filter(|_| self.tracks) else { return true };
-        for doubt in [Doubt::Code, Doubt::Text] {
-            if deeds.contains(&Deed::Unclear(doubt)) {
-                doubts(server.exchange, doubt);
+        self.notes(server.exchange, deeds.iter());
+        self.before_numbers(server, deeds.iter(), steps)
+    }
+
+    /// What the client sends does this: texts may mean another thing from now on, to itself, and when its transaction is over
+    /// to all.
+    pub(super) fn notes<'a>(&self, exchange: &mut Exchange, deeds: impl Iterator<Item = &'a Deed> + Clone) {
+        if !self.tracks {
+            return;
+        }
+        exchange.notes_definitions(deeds.clone());
+        for deed in deeds {
+            match deed {
+                Deed::Unclear(doubt @ (Doubt::Code | Doubt::Text)) => doubts(exchange, *doubt),
+                Deed::Holds(What::Temporary, _) => self.redefines(exchange, Redefines::ForItself),
+                Deed::MayBeTemporary | Deed::Defines => self.redefines(exchange, Redefines::ForAll),
+                _ => {}
             }
         }
-        self.before_numbers(server, deeds.iter(), steps)
     }
 
     /// The statement with this definition, shared with whoever else has it.
@@ -150,7 +163,8 @@ impl Relay {
     }
 
     fn reading(&self) -> Reading<'_> {
-        Reading { params: &self.params, own: self.own_settings(), dialect: self.dialect }
+        let definitions = self.functions.definitions();
+        Reading { params: &self.params, own: self.own_settings(), dialect: self.dialect, definitions }
     }
 
     /// The same, where it will be read in the transaction under way.
@@ -165,6 +179,7 @@ impl Relay {
         let session = &exchange.session;
         let apart = || {
             session.reads_apart
+                || !session.doubts.is_empty()
                 || session.redefines != Redefines::Nothing
                 || exchange.defining
                 || (self.is_tied() && self.ties().any(|what| what == What::Temporary))

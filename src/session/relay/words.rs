@@ -134,7 +134,7 @@ impl FirstWord {
 
     /// Whether the statement, of which this is the first word and `text` all that is here, may change definitions.
     pub(super) fn redefines(&self, text: &[u8]) -> Redefines {
-        let known: [&[u8]; 6] = [b"create", b"alter", b"drop", b"do", b"call", b"import"];
+        let known: [&[u8]; 8] = [b"create", b"alter", b"drop", b"do", b"call", b"import", b"grant", b"revoke"];
         if self.traits != Traits::NONE || !known.contains(&self.as_bytes()) {
             return Redefines::Nothing;
         }

@@ -12,6 +12,7 @@ mod numbers;
 mod pins;
 mod pipelines;
 mod recurring;
+mod redefined;
 mod results;
 mod session;
 mod session_definitions;
