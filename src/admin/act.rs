@@ -127,41 +127,17 @@ pub(super) struct Wait {
     /// Whether the operator may give up; what then must be undone is undone when this is dropped.
     pub(super) interruptible: bool,
     kind: Kind,
-    undo: Option<ResumeOnDrop>,
 }
 
 impl Wait {
-    /// It came to its end: nothing to undo, for a pause that failed was ended by others, and by now there may be
-    /// another. The result is what is to be answered.
-    pub(super) fn end(mut self, result: Result<(), CommandError>) -> Result<Answer, CommandError> {
-        if let Some(undo) = &mut self.undo {
-            undo.armed = false;
-        }
+    /// It came to its end. The result is what is to be answered.
+    pub(super) fn end(self, result: Result<(), CommandError>) -> Result<Answer, CommandError> {
         result.map(|()| Answer::Done(self.kind))
     }
 
     /// The operator gave up.
     pub(super) fn give_up(self) -> CommandError {
         CommandError::Canceled(self.kind.tag())
-    }
-}
-
-/// A PAUSE that nobody waits for any more would hold all clients with nobody to end it.
-struct ResumeOnDrop {
-    control: Arc<dyn Control>,
-    database: Option<String>,
-    armed: bool,
-}
-
-impl Drop for ResumeOnDrop {
-    fn drop(&mut self) {
-        if self.armed {
-            let database = self.database.as_deref();
-            // Fails only when someone else resumed already.
-            if self.control.resume(database).is_ok() {
-                events::admin::pause_given_up(database);
-            }
-        }
     }
 }
 
@@ -193,10 +169,8 @@ fn begin(ctx: &AdminContext, command: &Command) -> Result<Started, CommandError>
         Command::Show(what) => Answer::Table(table(ctx, *what)),
         Command::Parameter(parameter) => Answer::Table(show::parameter(parameter)),
         Command::SetParameter => Answer::SetIgnored,
-        Command::Pause(name) => {
-            let until = control.pause(not_console("pause", database)?)?;
-            let undo = ResumeOnDrop { control: control.clone(), database: name.clone(), armed: true };
-            return Ok(waiting(Kind::Pause, until, Some(undo)));
+        Command::Pause(_) => {
+            return Ok(waiting(Kind::Pause, control.pause(not_console("pause", database)?)?));
         }
         Command::WaitClose(_) => {
             let until = control.wait_close(not_console("wait in", database)?)?;
@@ -204,10 +178,10 @@ fn begin(ctx: &AdminContext, command: &Command) -> Result<Started, CommandError>
                 until.await;
                 Ok(())
             });
-            return Ok(waiting(Kind::WaitClose, until, None));
+            return Ok(waiting(Kind::WaitClose, until));
         }
         Command::Reload => {
-            let wait = Wait { until: control.reload(), interruptible: false, kind: Kind::Reload, undo: None };
+            let wait = Wait { until: control.reload(), interruptible: false, kind: Kind::Reload };
             return Ok(Started::Waiting(wait));
         }
         Command::Shutdown(mode) => {
@@ -236,8 +210,8 @@ fn change(control: &dyn Control, command: &Command) -> Result<(), CommandError> 
     }
 }
 
-fn waiting(kind: Kind, until: Later<Result<(), CommandError>>, undo: Option<ResumeOnDrop>) -> Started {
-    Started::Waiting(Wait { until, interruptible: true, kind, undo })
+fn waiting(kind: Kind, until: Later<Result<(), CommandError>>) -> Started {
+    Started::Waiting(Wait { until, interruptible: true, kind })
 }
 
 fn not_console<'a>(doing: &'static str, database: Option<&'a str>) -> Result<Option<&'a str>, CommandError> {

@@ -44,7 +44,7 @@ pub trait Control: Send + Sync + 'static {
     fn health(&self) -> Health;
 
     /// Shuts the gate now. What is returned ends when no server is in use any more; its error is `Refused`, when the
-    /// pause ended before. Dropping it changes nothing: whoever gives up calls [`Control::resume`].
+    /// pause ended before. Dropping it takes this request back, and nobody else's.
     ///
     /// # Errors
     /// `Refused`: already paused, no such database.

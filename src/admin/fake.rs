@@ -21,7 +21,7 @@ use crate::wire::error::{ErrorReply, SqlState};
 #[derive(Default)]
 pub(super) struct Fake {
     /// What was called, in order.
-    pub(super) calls: Mutex<Vec<String>>,
+    pub(super) calls: Arc<Mutex<Vec<String>>>,
     /// Lets PAUSE, WAIT_CLOSE and RELOAD end.
     pub(super) done: Arc<Notify>,
     /// Why PAUSE ends before all is quiet, if it does.
@@ -49,6 +49,18 @@ impl Fake {
     fn when_done(&self) -> Later<()> {
         let done = self.done.clone();
         Box::pin(async move { done.notified().await })
+    }
+}
+
+/// Notes when a PAUSE is dropped before its end.
+struct Pausing {
+    given_up: Option<String>,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Pausing {
+    fn drop(&mut self) {
+        self.calls.lock().extend(self.given_up.take());
     }
 }
 
@@ -105,8 +117,12 @@ impl Control for Fake {
     fn pause(&self, database: Option<&str>) -> Result<Later<Result<(), CommandError>>, CommandError> {
         self.noted("pause", database)?;
         let (done, resumed) = (self.when_done(), self.resumed.lock().clone());
+        let given_up = format!("give up {}", database.unwrap_or("*"));
+        let pausing = Pausing { given_up: Some(given_up), calls: self.calls.clone() };
         Ok(Box::pin(async move {
+            let mut pausing = pausing;
             done.await;
+            pausing.given_up = None;
             resumed.map_or(Ok(()), Err)
         }))
     }

@@ -51,6 +51,11 @@ impl Hands {
         self.shutdown(if already { StopMode::AtOnce } else { mode });
     }
 
+    /// PAUSE by a signal: nobody waits for the servers to come free, and the gate is shut all the same.
+    pub(super) fn pause_until_resume(&self) -> Result<(), CommandError> {
+        self.context.pools.pause_until_resume().map_err(refused)
+    }
+
     fn config(&self) -> Arc<Config> {
         self.context.config.load_full()
     }

@@ -50,8 +50,7 @@ impl Signals {
                 _ = self.terminate.recv() => hands.stop_or_hurry(StopMode::WaitForClients),
                 _ = self.interrupt.recv() => hands.stop_or_hurry(StopMode::WaitForServers),
                 _ = self.quit.recv() => hands.shutdown(StopMode::AtOnce),
-                // Nobody waits for the servers to come free; the gate is shut all the same.
-                _ = self.pause.recv() => note("SIGUSR1", "PAUSE", hands.pause(None).map(drop)),
+                _ = self.pause.recv() => note("SIGUSR1", "PAUSE", hands.pause_until_resume()),
                 _ = self.resume.recv() => note("SIGUSR2", "RESUME", hands.resume(None)),
             }
         }

@@ -1,4 +1,4 @@
-//! What operators order: PAUSE, RESUME, RECONNECT, KILL, DISABLE, ENABLE, WAIT_CLOSE, and the end.
+//! What operators order: RECONNECT, KILL, DISABLE, ENABLE, WAIT_CLOSE, and the end; PAUSE and RESUME are in `pausing`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -71,74 +71,6 @@ impl ClientError for CommandError {
 }
 
 impl Pools {
-    /// PAUSE: nobody gets a server any more. The future ends when no server is used or checked; its error is
-    /// [`CommandError::PauseEnded`], for whoever reads success takes the servers to be free.
-    ///
-    /// # Errors
-    /// See [`CommandError`].
-    pub fn pause(
-        &self,
-        database: Option<&str>,
-    ) -> Result<impl Future<Output = Result<(), CommandError>> + Send + 'static + use<>, CommandError> {
-        self.check(database, "pause")?;
-        let (reason, begun) = self.registry.with_book(|book| {
-            if book.pooler_paused.is_some() {
-                return Err(CommandError::AlreadyPaused);
-            }
-            let number = book.next_pause();
-            Ok(match database {
-                None => (HoldReason::PoolerPaused, *book.pooler_paused.insert(number)),
-                Some(name) => {
-                    let orders = book.databases.entry(name.into()).or_default();
-                    (HoldReason::DatabasePaused, *orders.paused.get_or_insert(number))
-                }
-            })
-        })?;
-        events::operated("PAUSE", database);
-        for pool in self.registry.of(database) {
-            pool.order(now(), |inner, deeds| inner.state.hold(reason, deeds));
-        }
-        let (registry, database) = (self.registry.clone(), database.map(Arc::<str>::from));
-        Ok(async move {
-            let database = database.as_deref();
-            let settled = registry.settled().clone();
-            let mut held = Ok(());
-            settled
-                .until(|| {
-                    held = registry.still_paused(database, begun);
-                    held.is_err() || registry.all_of(database, Pool::is_quiet)
-                })
-                .await;
-            held
-        })
-    }
-
-    /// RESUME: ends PAUSE, and what KILL left.
-    ///
-    /// # Errors
-    /// See [`CommandError`].
-    pub fn resume(&self, database: Option<&str>) -> Result<(), CommandError> {
-        self.check(database, "resume")?;
-        let reason = self.registry.with_book(|book| match database {
-            _ if book.ending => Err(CommandError::ShuttingDown),
-            None => match book.pooler_paused.take() {
-                Some(_) => Ok(HoldReason::PoolerPaused),
-                None => Err(CommandError::NotPaused { by_name: book.paused_by_name() }),
-            },
-            Some(name) => match book.databases.get_mut(name).and_then(|orders| orders.paused.take()) {
-                Some(_) => Ok(HoldReason::DatabasePaused),
-                None => Err(CommandError::DatabaseNotPaused(name.into())),
-            },
-        })?;
-        events::operated("RESUME", database);
-        for pool in self.registry.of(database) {
-            let now = now();
-            pool.event(now, |inner, deeds| inner.state.release(reason, now, deeds));
-        }
-        self.registry.settled().tell();
-        Ok(())
-    }
-
     /// RECONNECT: servers are closed as they come to rest, and new clients are told what new servers report.
     ///
     /// # Errors
@@ -167,9 +99,8 @@ impl Pools {
             if book.pooler_paused.is_some() {
                 return Err(CommandError::AlreadyPaused);
             }
-            let number = book.next_pause();
             for name in book.named(database) {
-                book.databases.entry(name).or_default().paused.get_or_insert(number);
+                book.pause(Some(&name)).keep();
             }
             Ok(())
         })?;
@@ -215,16 +146,6 @@ impl Pools {
         self.registry.with_book(|book| book.databases.get(database).is_some_and(|orders| orders.disabled))
     }
 
-    /// Whether a database is paused, by itself or with all.
-    pub fn is_paused(&self, database: &str) -> bool {
-        self.registry.pause(None).is_some() || self.registry.pause(Some(database)).is_some()
-    }
-
-    /// Whether everything is paused.
-    pub fn is_pooler_paused(&self) -> bool {
-        self.registry.pause(None).is_some()
-    }
-
     /// Whether no client is given a server any more, for the pooler ends.
     pub fn is_ending(&self) -> bool {
         self.registry.with_book(|book| book.ending)
@@ -261,7 +182,7 @@ impl Pools {
     }
 
     /// Whether an order for `database` makes sense.
-    fn check(&self, database: Option<&str>, order: &'static str) -> Result<(), CommandError> {
+    pub(super) fn check(&self, database: Option<&str>, order: &'static str) -> Result<(), CommandError> {
         match database {
             None => Ok(()),
             Some(ADMIN_DATABASE) => Err(CommandError::AdminDatabase { order }),
@@ -274,42 +195,12 @@ impl Pools {
 }
 
 impl Registry {
-    /// The number of the pause of a database by itself, or of everything, while there is one.
-    fn pause(&self, database: Option<&str>) -> Option<u64> {
-        self.with_book(|book| match database {
-            None => book.pooler_paused,
-            Some(name) => book.databases.get(name).and_then(|orders| orders.paused),
-        })
-    }
-
-    /// Whether the pause with this number goes on: there may have been a RESUME and another PAUSE since.
-    fn still_paused(&self, database: Option<&str>, number: u64) -> Result<(), CommandError> {
-        if self.pause(database) == Some(number) {
-            return Ok(());
-        }
-        let removed = database.is_some_and(|name| self.with_book(|book| book.config.database(name).is_none()));
-        Err(CommandError::PauseEnded { by: if removed { "a reload without the database" } else { "RESUME" } })
-    }
-
-    fn all_of(&self, database: Option<&str>, holds: impl Fn(&Pool) -> bool) -> bool {
+    pub(super) fn all_of(&self, database: Option<&str>, holds: impl Fn(&Pool) -> bool) -> bool {
         self.of(database).iter().all(|pool| holds(pool))
     }
 }
 
 impl Book {
-    fn next_pause(&mut self) -> u64 {
-        self.pauses += 1;
-        self.pauses
-    }
-
-    /// Databases that are paused by themselves, in the order of their names.
-    fn paused_by_name(&self) -> Vec<Arc<str>> {
-        let paused = self.databases.iter().filter(|(_, orders)| orders.paused.is_some());
-        let mut names: Vec<_> = paused.map(|(name, _)| name.clone()).collect();
-        names.sort();
-        names
-    }
-
     /// One database, or all that there are by name.
     fn named(&self, database: Option<&str>) -> Vec<Arc<str>> {
         match database {

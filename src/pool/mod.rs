@@ -16,6 +16,7 @@ mod janitor;
 mod keeper;
 pub mod lease;
 pub mod limits;
+mod pausing;
 mod permits;
 mod pinned;
 pub mod places;

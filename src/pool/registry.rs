@@ -14,6 +14,7 @@ use super::gate::HoldReason;
 use super::keeper;
 use super::limits::{Claim, PoolId, Scarce};
 use super::now;
+use super::pausing::Pause;
 use super::permits::Permits;
 use super::pool::{Pool, Shared, Target};
 use super::settled::Settled;
@@ -55,8 +56,8 @@ pub(super) struct Book {
     /// Totals of pools that are gone, of databases that are still there.
     retired: BTreeMap<Arc<str>, Totals>,
     pub(super) databases: HashMap<Arc<str>, Orders>,
-    /// The number of the PAUSE of everything that holds, if one does.
-    pub(super) pooler_paused: Option<u64>,
+    /// The PAUSE of everything that holds, if one does.
+    pub(super) pooler_paused: Option<Pause>,
     /// How many there were: what a PAUSE waits for ends with it, and not with the next.
     pub(super) pauses: u64,
     pub(super) ending: bool,
@@ -67,8 +68,8 @@ pub(super) struct Book {
 /// What operators have ordered for a database.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Orders {
-    /// The number of the PAUSE or KILL that holds.
-    pub(super) paused: Option<u64>,
+    /// The PAUSE or KILL that holds.
+    pub(super) paused: Option<Pause>,
     pub(super) disabled: bool,
 }
 

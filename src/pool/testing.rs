@@ -10,16 +10,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::connector::{Dial, DialError, DialRequest, Dialing};
+use super::error::AcquireError;
+use super::lease::Lease;
 use super::now;
 use super::pool::Pool;
 use super::registry::Pools;
+use super::stats::Tally;
 use crate::config::model::*;
 use crate::net::Stream;
 use crate::server::login::Credential;
 use crate::server::server::BackendKey;
 use crate::server::statements::Statements;
 use crate::server::{Server, ServerShared};
-use crate::types::{ByteSize, Endpoint, Host};
+use crate::types::{ByteSize, ClientId, Endpoint, Host};
 use crate::wire::error::{ErrorReply, SqlState};
 use crate::wire::params::ParamSet;
 
@@ -394,4 +397,31 @@ pub(super) async fn rest() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }
+}
+
+/// A server of a pool, for a client.
+pub(super) async fn acquire(pool: &Arc<Pool>) -> Lease {
+    pool.acquire(ClientId(1), now()).await.expect("a server")
+}
+
+/// Gives it back.
+pub(super) fn release(lease: Lease) {
+    lease.release(now(), &mut Tally::default());
+}
+
+/// A client in the queue.
+pub(super) fn wait(pool: &Arc<Pool>) -> tokio::task::JoinHandle<Result<Lease, AcquireError>> {
+    tokio::spawn(pool.acquire(ClientId(2), now()))
+}
+
+/// What it got.
+pub(super) async fn outcome(
+    waiter: tokio::task::JoinHandle<Result<Lease, AcquireError>>,
+) -> Result<Lease, AcquireError> {
+    waiter.await.expect("no panic")
+}
+
+/// Pools of the databases `app` and `other`.
+pub(super) fn two_databases(change: impl FnOnce(&mut Pooler)) -> Bench {
+    Bench::new(config(vec![database("app", 1), database("other", 1)], change))
 }

@@ -1,101 +1,15 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::model::{Pooler, User};
+use crate::config::model::User;
 use crate::pool::commands::CommandError;
 use crate::pool::lease::Lease;
 use crate::pool::stats::{ServerState, Tally};
-use crate::pool::testing::{Bench, Fate, config, database, rest};
+use crate::pool::testing::{Bench, acquire, config, database, outcome, release, rest, two_databases, wait};
 use crate::pool::{AcquireError, CloseReason};
 use crate::types::{ClientId, Secret};
-use crate::wire::error::{ClientError, SqlState};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-async fn acquire(pool: &Arc<Pool>) -> Lease {
-    pool.acquire(ClientId(1), now()).await.expect("a server")
-}
-
-fn release(lease: Lease) {
-    lease.release(now(), &mut Tally::default());
-}
-
-/// A client in the queue.
-fn wait(pool: &Arc<Pool>) -> tokio::task::JoinHandle<Result<Lease, AcquireError>> {
-    tokio::spawn(pool.acquire(ClientId(2), now()))
-}
-
-async fn outcome(waiter: tokio::task::JoinHandle<Result<Lease, AcquireError>>) -> Result<Lease, AcquireError> {
-    waiter.await.expect("no panic")
-}
-
-fn two_databases(change: impl FnOnce(&mut Pooler)) -> Bench {
-    Bench::new(config(vec![database("app", 1), database("other", 1)], change))
-}
-
-#[tokio::test(start_paused = true)]
-async fn pause_waits_for_lent_servers_and_holds_everybody_until_resume() {
-    let bench = two_databases(|_| ());
-    let (pool, other) = (bench.pool("app", "u"), bench.pool("other", "u"));
-    let lease = acquire(&pool).await;
-    release(acquire(&other).await);
-    let paused = tokio::spawn(bench.pools.pause(Some("app")).expect("it is there"));
-    rest().await;
-    assert!(!paused.is_finished());
-    let waiter = wait(&pool);
-    drop(acquire(&other).await); // the other is not paused
-    release(lease);
-    paused.await.expect("no panic").expect("all is quiet");
-    rest().await;
-    assert!(!waiter.is_finished());
-    assert_eq!((pool.connections(), bench.pools.databases()["app"].paused), (0, true));
-    let named = CommandError::NotPaused { by_name: vec!["app".into()] };
-    assert_eq!(named.reply().detail.as_deref(), Some("Paused by themselves: \"app\"."));
-    assert_eq!(bench.pools.resume(None), Err(named));
-    assert_eq!(bench.pools.resume(Some("app")), Ok(()));
-    release(outcome(waiter).await.expect("a server"));
-    assert_eq!(bench.pools.resume(Some("app")), Err(CommandError::DatabaseNotPaused("app".into())));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_pause_of_everything_holds_new_pools_and_logins_under_way_are_given_up() {
-    let bench = two_databases(|_| ());
-    bench.dial.expect([Fate::Hangs]);
-    let pool = bench.pool("app", "u");
-    let waiter = wait(&pool);
-    rest().await;
-    bench.pools.pause(None).expect("not paused yet").await.expect("all is quiet");
-    rest().await;
-    assert_eq!(bench.pools.pause(None).err(), Some(CommandError::AlreadyPaused));
-    assert_eq!(bench.pools.pause(Some("app")).err(), Some(CommandError::AlreadyPaused));
-    assert_eq!(bench.pools.kill(Some("app")), Err(CommandError::AlreadyPaused));
-    assert_eq!(pool.connections(), 0, "no login goes on");
-    let later = wait(&bench.pool("other", "u"));
-    rest().await;
-    assert!(!waiter.is_finished() && !later.is_finished());
-    bench.pools.resume(None).expect("paused");
-    assert!(outcome(waiter).await.is_ok() && outcome(later).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_waits_for_a_pause_is_told_that_resume_ended_it() {
-    for database in [None, Some("app")] {
-        let bench = two_databases(|_| ());
-        let lease = acquire(&bench.pool("app", "u")).await;
-        let paused = tokio::spawn(bench.pools.pause(database).expect("it is there"));
-        rest().await;
-        bench.pools.resume(database).expect("paused");
-        // Another one, before the first has looked, is none of its business.
-        let again = tokio::spawn(bench.pools.pause(database).expect("it was resumed"));
-        let ended = paused.await.expect("no panic").expect_err("a server is in use");
-        assert_eq!(ended.to_string(), "PAUSE was ended by RESUME");
-        assert_eq!(ended.reply().code, SqlState::QUERY_CANCELED);
-        rest().await;
-        assert!(!again.is_finished());
-        release(lease);
-        again.await.expect("no panic").expect("all is quiet");
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn what_was_ordered_goes_with_its_database() {
@@ -112,7 +26,7 @@ async fn what_was_ordered_goes_with_its_database() {
     assert!(!bench.pools.is_paused("app") && !bench.pools.is_disabled("app"));
     release(acquire(&bench.pool("app", "u")).await);
     // An entry that stays keeps what was ordered.
-    drop(bench.pools.pause(Some("app")).expect("it is there"));
+    bench.pools.pause(Some("app")).expect("it is there").await.expect("all is quiet");
     bench.pools.apply(&config(vec![database("app", 2)], |_| ()));
     assert!(bench.pools.is_paused("app"));
 }

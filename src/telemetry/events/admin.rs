@@ -29,11 +29,6 @@ pub fn command_issued(client: &dyn Display, command: &'static str, argument: Opt
     info!(%client, command, argument, "console command issued");
 }
 
-/// Whoever waited for a PAUSE has left or given up: it is over. `None`: that of all databases.
-pub fn pause_given_up(database: Option<&str>) {
-    info!(database = database.unwrap_or("(all)"), "PAUSE is over, since nobody waits for it any more");
-}
-
 /// A command was carried out.
 pub fn command_done(client: &dyn Display, command: &'static str) {
     metrics::counter!(ADMIN_COMMANDS.name, "command" => command, "outcome" => Outcome::Ok.as_str()).increment(1);

@@ -164,3 +164,8 @@ pub fn reserve_taken(key: &PoolKey) {
 pub fn operated(command: &'static str, database: Option<&str>) {
     debug!(database = database.unwrap_or("(all)"), "{command} command issued");
 }
+
+/// All who waited for a PAUSE have left or given up: it is over. `None`: that of all databases.
+pub fn pause_given_up(database: Option<&str>) {
+    info!(database = database.unwrap_or("(all)"), "PAUSE is over, since nobody waits for it any more");
+}

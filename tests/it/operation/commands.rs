@@ -44,6 +44,12 @@ async fn paused(console: &Session, target: &str) -> bool {
     }
 }
 
+/// The id of the console that was opened last.
+async fn youngest(console: &Session) -> u32 {
+    let rows = console.rows("SHOW CLIENTS").await.into_iter();
+    rows.filter(|row| row["database"] == "pgbouncer").map(|row| number(&row, "id")).max().expect("at least this one")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_that_another_operator_ends_has_not_succeeded() {
     let database = Database::create("pause_resumed");
@@ -77,14 +83,36 @@ async fn a_pause_that_is_cancelled_or_left_is_taken_back() {
             token.cancel_query(tokio_postgres::NoTls).await.expect("it listens");
             assert_eq!(pausing.await.expect("no panic").0, "57014");
         } else {
-            let row = console.rows("SHOW CLIENTS").await.into_iter().filter(|row| row["database"] == "pgbouncer");
-            let pauser = row.max_by_key(|row| number(row, "id")).expect("two consoles");
-            console.batch_execute(&format!("KILL_CLIENT {}", pauser["id"])).await.expect("it is there");
+            let pauser = youngest(&console).await;
+            console.batch_execute(&format!("KILL_CLIENT {pauser}")).await.expect("it is there");
             assert_eq!(pausing.await.expect("no panic"), words("57P01", "admin forced disconnect"));
         }
         eventually("the pause to end", async || !paused(&console, "").await).await;
     }
     busy.batch_execute("COMMIT").await.expect("it has a server");
+    assert_eq!(busy.value("SELECT 1").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_console_that_is_lost_leaves_the_pause_of_another_operator() {
+    let database = Database::create("pause_shared");
+    let pooler = PoolerConfig::new().database("app", &database).start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let busy = Session::connect(&pooler.app_dsn("app")).await;
+    busy.batch_execute("BEGIN").await.expect("a server");
+    let pauses = |pauser: Session| tokio::spawn(async move { pauser.batch_execute("PAUSE app").await });
+    let losing = pauses(Session::connect(&pooler.console_dsn()).await);
+    eventually("the pause", async || paused(&console, " app").await).await;
+    let lost = youngest(&console).await;
+    let pausing = pauses(Session::connect(&pooler.console_dsn()).await);
+    eventually("both", async || pooler.log().matches("command=\"PAUSE\"").count() == 2).await;
+    console.batch_execute(&format!("KILL_CLIENT {lost}")).await.expect("it is there");
+    losing.await.expect("no panic").expect_err("it is killed");
+    assert!(paused(&console, " app").await && !pausing.is_finished());
+    busy.batch_execute("COMMIT").await.expect("it goes on to its end");
+    pausing.await.expect("no panic").expect("it is paused");
+    assert!(paused(&console, " app").await);
+    console.batch_execute("RESUME app").await.expect("it was paused");
     assert_eq!(busy.value("SELECT 1").await, "1");
 }
 
