@@ -19,4 +19,4 @@ pub use dns::Dns;
 pub use listen::{Accepted, ListenError, Listener};
 pub use options::{ClientTls, ServerTls, SslMode, TcpOptions, TlsVersions};
 pub use stream::{Probe, Stream};
-pub use tls::{AcceptTls, ConnectTls, HandshakeError, TlsError, TlsSlot};
+pub use tls::{AcceptTls, ConnectTls, HandshakeError, TlsError, TlsSlot, tls_cause};

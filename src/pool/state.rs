@@ -83,7 +83,10 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreachable(text) => f.write_str(text),
-            Self::Refused { reply, .. } => write!(f, "{} ({})", reply.message, reply.code.as_str()),
+            Self::Refused { reply, .. } => {
+                write!(f, "{} ({})", reply.message, reply.code.as_str())?;
+                reply.detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
+            }
         }
     }
 }

@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::encrypt::{Answer, EncryptError, encrypt};
-use super::login::{Credential, LoggedIn, Login, LoginFailure, LoginRequest, MESSAGE_MAX, Step};
+use super::login::{CLOSED, Credential, LoggedIn, Login, LoginFailure, LoginRequest, MESSAGE_MAX, Step};
 use super::server::{Server, ServerShared};
 use super::statements::Statements;
-use crate::net::{Address, ConnectTls, Connector, SslMode, Stream};
+use crate::net::{Address, ConnectTls, Connector, SslMode, Stream, tls_cause};
 use crate::telemetry::events;
 use crate::types::{Endpoint, Host, ServerId};
 use crate::wire::error::{ErrorFields, SqlState};
@@ -140,7 +140,8 @@ async fn attempt(
         _ => stream,
     };
     let encrypted = stream.is_tls();
-    let mut connection = Connection { stream, input: BytesMut::new(), output: BytesMut::new() };
+    let mut connection =
+        Connection { stream, input: BytesMut::new(), output: BytesMut::new(), endpoint: target.endpoint.clone() };
     match connection.log_in(target).await {
         Ok(logged_in) => Ok((connection, logged_in)),
         Err(failure) => {
@@ -186,6 +187,8 @@ struct Connection {
     stream: Stream,
     input: BytesMut,
     output: BytesMut,
+    /// Where it leads to.
+    endpoint: Arc<Endpoint>,
 }
 
 impl Connection {
@@ -249,8 +252,25 @@ impl Connection {
         if self.output.is_empty() {
             return Ok(());
         }
-        self.stream.write_all_buf(&mut self.output).await.map_err(|_| LoginFailure::Closed)?;
-        self.stream.flush().await.map_err(|_| LoginFailure::Closed)
+        let sent = match self.stream.write_all_buf(&mut self.output).await {
+            Ok(()) => self.stream.flush().await,
+            failed => failed,
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // What the server said before it hung up is still to be read.
+                let said = self.stream.read_buf(&mut self.input).await;
+                Err(self.lost(&said.err().unwrap_or(error)))
+            }
+        }
+    }
+
+    fn lost(&self, error: &std::io::Error) -> LoginFailure {
+        match tls_cause(error) {
+            Some(why) => unreachable(CLOSED, format!("{}: {why}", self.endpoint)),
+            None => LoginFailure::Closed,
+        }
     }
 
     /// The next whole frame: tag, length, body. Never empty, never shorter than its header.
@@ -262,8 +282,9 @@ impl Connection {
                 return Ok(self.input.split_to(length));
             }
             match self.stream.read_buf(&mut self.input).await {
-                Ok(0) | Err(_) => return Err(LoginFailure::Closed),
+                Ok(0) => return Err(LoginFailure::Closed),
                 Ok(_) => {}
+                Err(error) => return Err(self.lost(&error)),
             }
         }
     }

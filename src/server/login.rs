@@ -20,6 +20,9 @@ use crate::wire::tag::backend;
 /// No message of a login is longer, its length field included.
 pub const MESSAGE_MAX: usize = 65_536;
 
+/// What clients are told of a server that hangs up.
+pub(super) const CLOSED: &str = "server closed the connection during login";
+
 /// A server reports about fifteen parameters; more than this is no PostgreSQL.
 const PARAMS_MAX: usize = 256;
 
@@ -341,9 +344,10 @@ impl ClientError for LoginFailure {
                 failure("server login failed: server could not prove that it knows the user's secret".into())
             }
             Self::Scram(_) => failure("server login failed: SASL authentication failed".into()),
-            Self::Protocol(_) => failure("unknown pkt from server".into())
+            Self::Protocol(what) => failure("unknown pkt from server".into())
+                .detail((*what).to_owned())
                 .hint("What listens there does not speak PostgreSQL's protocol: check host and port of the database."),
-            Self::Closed => failure("server closed the connection during login".into()),
+            Self::Closed => failure(CLOSED.into()),
         }
     }
 }

@@ -117,6 +117,12 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
+/// What TLS has to say of an error of a connection that speaks it. With TLS 1.3 a server refuses our certificate only when
+/// for us the handshake is over. `None`: it is the network's.
+pub fn tls_cause(error: &io::Error) -> Option<String> {
+    error.get_ref()?.downcast_ref::<Error>().map(explain)
+}
+
 /// rustls' words, except where an operator would not see what to do.
 fn explain(error: &Error) -> String {
     match error {
@@ -131,6 +137,12 @@ fn explain(error: &Error) -> String {
             "the peer does not know the authority that signed our certificate".into()
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => "the peer wants a certificate of us".into(),
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "the peer says that our certificate has expired".into()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRevoked) => {
+            "the peer says that our certificate has been revoked".into()
+        }
         other => other.to_string(),
     }
 }

@@ -17,7 +17,7 @@ mod verify;
 
 pub use accept::AcceptTls;
 pub use connect::ConnectTls;
-pub use error::{HandshakeError, TlsError};
+pub use error::{HandshakeError, TlsError, tls_cause};
 pub use inspect::{Inspection, inspect_clients, inspect_servers};
 pub use slot::{Prepared, Reloaded, TlsSlot};
 pub use stream::TlsStream;

@@ -88,8 +88,8 @@ async fn what_is_no_postgresql_is_called_so_and_what_hangs_is_given_up() {
     let (mute, starting) =
         (Parrot::saying(Vec::new()), Parrot::refusing("57P03", "the database system is starting up"));
     for (peer, sslmode, code, message, words) in [
-        (&web, "prefer", "08006", "unknown pkt from server", "check host and port"),
-        (&web, "disable", "08006", "unknown pkt from server", "check host and port"),
+        (&web, "prefer", "08006", "unknown pkt from server", "its answer to SSLRequest is none of PostgreSQL's"),
+        (&web, "disable", "08006", "unknown pkt from server", "impossible length of a message during login"),
         (&mute, "prefer", "57014", "query_wait_timeout", "connect timeout"),
         (&mute, "disable", "57014", "query_wait_timeout", "connect timeout"),
         (&starting, "disable", "57014", "query_wait_timeout", "the database system is starting up"),
@@ -103,6 +103,10 @@ async fn what_is_no_postgresql_is_called_so_and_what_hangs_is_given_up() {
         assert_eq!((error.code().code(), error.message()), (code, message), "{sslmode}: {error:?}");
         let said = format!("{} {}", error.detail().unwrap_or_default(), error.hint().unwrap_or_default());
         assert!(said.contains(words), "{sslmode}: {said}");
+        if code == "08006" {
+            assert!(said.contains("check host and port"), "{sslmode}: {said}");
+            assert!(pooler.log().contains(&format!("{message} (08006): {words}")), "{}", pooler.log());
+        }
         let visits = peer.visits() - before;
         assert_eq!(visits > 1, message == "query_wait_timeout", "{sslmode}: {visits} visits; who waits is waited for");
     }

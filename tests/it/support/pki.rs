@@ -40,12 +40,22 @@ impl Pki {
 
     /// A certificate for `name`, in files that are named so as well.
     pub(crate) fn issue(&self, name: &str) -> Pair {
+        self.sign(name, name, |_| ())
+    }
+
+    /// One whose time is over.
+    pub(crate) fn issue_expired(&self, name: &str) -> Pair {
+        self.sign(name, &format!("{name}-expired"), |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1))
+    }
+
+    fn sign(&self, name: &str, file: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let cert = params.signed_by(&key, &self.issuer).expect("signed").pem();
         let [cert, key] = [("crt", cert), ("key", key.serialize_pem())].map(|(kind, text)| {
-            let path = self.dir.path().join(format!("{name}.{kind}"));
+            let path = self.dir.path().join(format!("{file}.{kind}"));
             fs::write(&path, text).expect("a file of our own");
             // Clients use no key that others can read.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file of our own");
