@@ -31,11 +31,12 @@ pub fn parse_str(file_name: &str, text: &str) -> Parsed {
         let place = error.span().map(|span| lines.place(span.start));
         broken_lines.extend(place.map(|place| place.line));
         let zeros = place.and_then(|place| lines.text(place.line)).and_then(leading_zeros);
-        let text = zeros.unwrap_or_else(|| one_line(error.message()));
+        let twice = || place.filter(|_| error.message() == "duplicate key").and_then(|place| again(&lines, place.line));
+        let text = zeros.or_else(twice).unwrap_or_else(|| one_line(error.message()));
         // Only the parser's refusal of a key of very many dotted parts has no place.
         findings.complain(place, if place.is_some() { text } else { format!("a key has too many parts: {text}") });
     }
-    let mut reader = Reader { lines: &lines, findings };
+    let mut reader = Reader { lines: &lines, broken: !errors.is_empty(), findings };
     let tree = reader.tree(document.get_ref());
     let mut findings = reader.findings;
     // What was guessed of a line with broken syntax gives rise to complaints that mean nothing.
@@ -58,8 +59,27 @@ fn leading_zeros(line: &str) -> Option<String> {
     digits.then(|| format!("{}: TOML has no numbers that begin with 0; write \"{value}\"", key.trim().escape_debug()))
 }
 
+/// What is there for the second time in this line, and where it was first.
+fn again(lines: &Lines<'_>, line: u32) -> Option<String> {
+    let heading = |text: &str| text.trim_start().starts_with('[');
+    let name = |text: &str| {
+        let end = if heading(text) { text.find(']').map(|at| at + 1) } else { text.find('=') };
+        Some(text[..end?].split_whitespace().collect::<String>())
+    };
+    let second = lines.text(line)?;
+    let (of_headings, sought) = (heading(second), name(second)?);
+    let before = (1..line).rev().map_while(|line| Some((line, lines.text(line)?)));
+    // Keys of other sections are others.
+    let near = before.take_while(|(_, text)| of_headings || !heading(text));
+    let first = near.filter(|(_, text)| heading(text) == of_headings && name(text).as_deref() == Some(&sought)).last();
+    let first = first.map(|(line, _)| format!("; it is there already, in line {line}")).unwrap_or_default();
+    Some(format!("duplicate key {}{first}", sought.escape_debug()))
+}
+
 struct Reader<'a> {
     lines: &'a Lines<'a>,
+    /// The syntax is broken somewhere.
+    broken: bool,
     findings: Findings,
 }
 
@@ -84,6 +104,8 @@ impl Reader<'_> {
         let name: &str = key.get_ref();
         let text = match (SECTION_NAMES.contains(&name), value.get_ref().is_table()) {
             (true, true) => return,
+            // The parser takes what follows a heading that is not closed for a part of it.
+            (false, true) if self.broken && !self.is_heading(key) => return,
             (true, false) => format!("expected a section [{name}], not a value"),
             (false, true) if name == "pgbouncer" => "unknown section [pgbouncer]; here it is called [pooler]".into(),
             (false, true) if name == "peers" => {
@@ -99,6 +121,12 @@ impl Reader<'_> {
             },
         };
         self.findings.complain(place, text);
+    }
+
+    /// Whether a key stands in a line that begins a section.
+    fn is_heading(&self, key: &Key<'_>) -> bool {
+        let line = self.lines.text(self.lines.place(key.span().start).line);
+        line.is_some_and(|line| line.trim_start().starts_with('['))
     }
 
     /// The section called `name`; without settings when the document doesn't have it.

@@ -260,6 +260,27 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_that_can_not_be_read_is_told_and_the_others_are_used() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("pooler.toml");
+        pair(dir.path(), "good", 2999);
+        let good = fs::read_to_string(dir.path().join("good.crt")).expect("written");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        fs::write(&path, "[pooler]\nserver_tls_sslmode = \"verify-ca\"\nserver_tls_ca_file = \"ca.crt\"\n")
+            .expect("written");
+        let bundle = |text: String| {
+            fs::write(dir.path().join("ca.crt"), text).expect("written");
+            report(&path)
+        };
+        let (text, ok) = bundle(format!("{good}{broken}{good}"));
+        assert!(ok && text.contains(":3: warning: server_tls_ca_file: certificate 2 of 3 in "), "{text}");
+        assert!(text.contains("ca.crt\" cannot be read and is left out: "), "{text}");
+        let (text, ok) = bundle(broken.to_owned());
+        assert!(!ok && text.contains("none of its certificates can be read"), "{text}");
+        assert!(!text.contains("warning: server_tls_ca_file"), "{text}");
+    }
+
+    #[test]
     fn users_who_can_never_log_in_are_warned_of() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("pooler.toml");

@@ -109,7 +109,15 @@ const MISTAKES: &[(&str, &str)] = &[
         "[databases.app]\nreserve_pool = 1\nreserve_pool_size = 1",
         "2: reserve_pool is given twice: it is another name of reserve_pool_size",
     ),
-    ("[pooler]\nlisten_port = 1\nlisten_port = 2", "3: duplicate key"),
+    (
+        "[pooler]\nlisten_port = 1\n[users.a]\npool_size = 1\n[users.b]\npool_size = 2\n# again\npool_size = 2",
+        "8: duplicate key pool_size; it is there already, in line 6",
+    ),
+    (
+        "[databases.a]\nhost = 'a'\n[users.a]\n[databases.a] # again\nport = 1",
+        "4: duplicate key [databases.a]; it is there already, in line 1",
+    ),
+    ("[pooler # the pooler\n\nlisten_port = 1\nauth_file = 'x'", "1: unclosed table, expected `]`"),
     ("[pooler]\nlisten_port 1", "2: key with no value, expected `=`"),
 ];
 

@@ -118,7 +118,8 @@ impl Inputs {
     }
 
     /// What the peers will not like at this time, by the setting: certificates whose time is over or has not come.
-    /// Of authorities a bundle may have some that are of no use any more, as long as there are others.
+    /// Of authorities a bundle may have some that are of no use any more, as long as there are others; those that can't be
+    /// read are told, since no time will make them good.
     pub(super) fn remarks(&self, now: SystemTime) -> Vec<(&'static str, String)> {
         let read = |file: &Option<PemFile>| {
             let file = file.as_ref()?;
@@ -131,9 +132,18 @@ impl Inputs {
             remarks.push((setting, format!("{setting}: the certificate in \"{path}\" {why}")));
         }
         if let Some((setting, path, authorities)) = read(&self.authorities).filter(|_| self.mode.verifies()) {
-            let whys: Option<Vec<_>> = authorities.iter().map(|one| period::out_of_time(one, now)).collect();
+            let of = authorities.len();
+            let (readable, unreadable): (Vec<_>, Vec<_>) =
+                (1..).zip(&authorities).map(|(n, one)| (n, one, unusable(one))).partition(|(_, _, why)| why.is_none());
+            let whys: Option<Vec<_>> = readable.iter().map(|(_, one, _)| period::out_of_time(one, now)).collect();
             if let Some(why) = whys.and_then(|whys| whys.into_iter().next()) {
                 remarks.push((setting, format!("{setting}: every authority in \"{path}\" is out of date: one {why}")));
+            }
+            for (n, _, why) in unreadable.into_iter().filter(|_| !readable.is_empty()) {
+                let why = why.unwrap_or_default();
+                let text =
+                    format!("{setting}: certificate {n} of {of} in \"{path}\" cannot be read and is left out: {why}");
+                remarks.push((setting, text));
             }
         }
         remarks
@@ -195,6 +205,11 @@ impl Inputs {
         }
         Ok(versions)
     }
+}
+
+/// Why a certificate can't be an authority.
+fn unusable(certificate: &CertificateDer<'static>) -> Option<String> {
+    RootCertStore::empty().add(certificate.clone()).err().map(|error| error.to_string())
 }
 
 /// The settings' names on one side.
