@@ -179,18 +179,19 @@ fn admit(
     }
     let clients = context.clients.total();
     if clients > config.pooler.max_client_conn {
-        let reply = ErrorReply::fatal(SqlState::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)")
-            .hint(full_hint(config.pooler.max_client_conn, context.registry.members(), clients));
-        return Err(Refused::with(LoginRefusal::MaxClientConn, reply));
+        let reply = ErrorReply::fatal(SqlState::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)");
+        // Who they are is not known yet: how much there is room for is none of their business.
+        let cause = Some(full(config.pooler.max_client_conn, context.registry.members(), clients));
+        return Err(Refused { cause, ..Refused::with(LoginRefusal::MaxClientConn, reply) });
     }
     Ok(())
 }
 
 /// Who takes the places. Connections count from their first byte on, and until who is refused has read so.
-fn full_hint(limit: u32, logged_in: usize, connected: u32) -> String {
+fn full(limit: u32, logged_in: usize, connected: u32) -> String {
     let others = (connected as usize).saturating_sub(logged_in).max(1);
     format!(
-        "max_client_conn is {limit}. Clients logged in: {logged_in}; connections not logged in, this one included: {others}."
+        "max_client_conn is {limit}; clients logged in: {logged_in}; connections not logged in, this one included: {others}"
     )
 }
 

@@ -139,8 +139,9 @@ async fn a_full_pooler_refuses_clients_but_not_the_console() {
     let error = error.as_db_error().expect("the pooler's own");
     let refused = (error.code().code(), error.message());
     assert_eq!(refused, ("53300", "no more connections allowed (max_client_conn)"));
-    let hint = "max_client_conn is 2. Clients logged in: 2; connections not logged in, this one included: 1.";
-    assert_eq!(error.hint(), Some(hint));
+    assert_eq!((error.detail(), error.hint()), (None, None), "strangers are not told how many there are");
+    let cause = "max_client_conn is 2; clients logged in: 2; connections not logged in, this one included: 1";
+    assert!(pooler.log().contains(&format!("cause=\"{cause}\"")), "{}", pooler.log());
     let console = Session::connect(&pooler.console_dsn()).await;
     assert_eq!(number(&show(&console, "LISTS", "list", "used_clients").await, "items"), 3);
     drop((clients, console));
