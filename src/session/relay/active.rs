@@ -10,8 +10,8 @@ use super::exchange::{Exchange, Notifies};
 use super::machine::Attached;
 use super::steps::Out;
 use crate::net::Stream;
-use crate::pool::Lease;
 use crate::pool::stats::Tally;
+use crate::pool::{Lease, Pool};
 use crate::server::Server;
 use crate::session::cancel::OnTheirWay;
 use crate::session::catalogs::Changing;
@@ -20,6 +20,8 @@ use crate::session::catalogs::Changing;
 const JOINED_MAX: usize = 4096;
 /// More pieces than this are joined before they are written.
 const SLICES: usize = 64;
+/// How often the pool is told, in microseconds, what was done in a transaction that is long.
+const COUNTED_EVERY_US: u64 = 100_000;
 /// A larger buffer for a server's incomplete frames is given back to the allocator.
 const HELD_KEPT: usize = 64 * 1024;
 
@@ -45,6 +47,8 @@ pub struct Work {
     pub tally: Tally,
     /// When the transaction under way was asked for, in microseconds of the sessions' clock.
     pub xact_since: Option<u64>,
+    /// When what was done in the transaction under way was last counted, by the same.
+    pub counted_at: u64,
     /// When the request under way was asked for, by the same.
     pub query_since: Option<u64>,
     /// By which generation of the catalog what the client sends is read.
@@ -69,6 +73,7 @@ impl Work {
         }
         self.to_server.clear();
         self.xact_since = None;
+        self.counted_at = 0;
         self.query_since = None;
         self.catalog_seen = 0;
         self.changing = None;
@@ -101,6 +106,24 @@ impl Work {
         if let Some(since) = self.xact_since.take() {
             self.tally.xact_done(now.saturating_sub(since));
         }
+        self.take_counts();
+    }
+
+    /// A request is over and its transaction is not: now and then the pool is told what was done so far.
+    pub fn xact_goes_on(&mut self, now: u64, pool: &Pool) {
+        let since = self.xact_since.unwrap_or(now).max(self.counted_at);
+        if now.saturating_sub(since) < COUNTED_EVERY_US {
+            return;
+        }
+        self.counted_at = now;
+        self.take_counts();
+        // The transaction itself counts when it is over, and its time with it.
+        let open = std::mem::take(&mut self.tally.xacts);
+        pool.tally(&mut self.tally);
+        self.tally.xacts = open;
+    }
+
+    fn take_counts(&mut self) {
         let counts = std::mem::take(&mut self.exchange.counts);
         self.tally.client_parses += counts.client_parses;
         self.tally.server_parses += counts.server_parses;

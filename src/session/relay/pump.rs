@@ -363,6 +363,7 @@ impl Pump {
             }
             self.shared.enters(Phase::Idle, now);
         } else {
+            work.xact_goes_on(now, &self.shared.pool);
             self.shared.enters(Phase::InTransaction, now);
         }
         Ok(())

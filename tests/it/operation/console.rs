@@ -91,6 +91,34 @@ async fn every_show_has_pgbouncers_columns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_of_an_open_transaction_are_counted_and_the_transaction_with_its_end() {
+    let database = Database::create("counted");
+    let pooler = PoolerConfig::new().database("app", &database).start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    for mode in ["transaction", "session"] {
+        let counts = async || {
+            let row = show(&console, "STATS_TOTALS", "database", "app").await;
+            (number(&row, "xact_count"), number(&row, "query_count"))
+        };
+        let (xacts, before) = counts().await;
+        let client = Session::connect(&pooler.app_dsn("app")).await;
+        client.simple_query("BEGIN").await.expect("a server");
+        let asked = Cell::new(1);
+        eventually("queries to be counted", async || {
+            client.simple_query("SELECT 1").await.expect("a server");
+            asked.set(asked.get() + 1);
+            counts().await.1 > before
+        })
+        .await;
+        assert_eq!(counts().await.0, xacts, "{mode}: the transaction is open");
+        client.simple_query("COMMIT").await.expect("a server");
+        assert_eq!(counts().await, (xacts + 1, before + asked.get() + 1), "{mode}");
+        pooler.reconfigure(&PoolerConfig::new().database("app", &database).set("pool_mode", "\"session\""));
+        console.batch_execute("RELOAD").await.expect("nothing is wrong with it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pools_clients_and_servers_are_shown_as_they_are() {
     let database = Database::create("shown");
     let pooler = PoolerConfig::new().database("app", &database).set("default_pool_size", "2").start();
