@@ -164,8 +164,8 @@ impl Control for Nothing {
     fn kill_client(&self, _: ClientId) -> Done {
         Err(CommandError::ClientNotFound)
     }
-    fn reload(&self) -> Later<Done> {
-        at_once(Ok(()))
+    fn reload(&self) -> Later<Result<Vec<String>, CommandError>> {
+        at_once(Ok(Vec::new()))
     }
     fn shutdown(&self, _: StopMode) {}
 }

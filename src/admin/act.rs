@@ -94,6 +94,8 @@ pub(super) enum Answer {
     SetIgnored,
     /// Only the tag.
     Done(Kind),
+    /// Notices, then the tag.
+    Warned(Kind, Vec<String>),
 }
 
 /// A SHUTDOWN that is still to be carried out; dropping it does so. Nothing may be left to wait for, and then
@@ -122,8 +124,8 @@ pub(super) enum Started {
 
 /// A command that takes its time.
 pub(super) struct Wait {
-    /// Ends with it.
-    pub(super) until: Later<Result<(), CommandError>>,
+    /// Ends with it, and with what its operator should know.
+    pub(super) until: Later<Result<Vec<String>, CommandError>>,
     /// Whether the operator may give up; what then must be undone is undone when this is dropped.
     pub(super) interruptible: bool,
     kind: Kind,
@@ -131,8 +133,9 @@ pub(super) struct Wait {
 
 impl Wait {
     /// It came to its end. The result is what is to be answered.
-    pub(super) fn end(self, result: Result<(), CommandError>) -> Result<Answer, CommandError> {
-        result.map(|()| Answer::Done(self.kind))
+    pub(super) fn end(self, result: Result<Vec<String>, CommandError>) -> Result<Answer, CommandError> {
+        let kind = self.kind;
+        result.map(|warnings| if warnings.is_empty() { Answer::Done(kind) } else { Answer::Warned(kind, warnings) })
     }
 
     /// The operator gave up.
@@ -211,6 +214,7 @@ fn change(control: &dyn Control, command: &Command) -> Result<(), CommandError> 
 }
 
 fn waiting(kind: Kind, until: Later<Result<(), CommandError>>) -> Started {
+    let until = Box::pin(async move { until.await.map(|()| Vec::new()) });
     Started::Waiting(Wait { until, interruptible: true, kind })
 }
 

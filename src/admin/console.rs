@@ -192,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
     fn note(&self, command: &Command, result: &Result<Answer, CommandError>) {
         let kind = command.kind();
         match result {
-            Ok(Answer::Done(_)) => events::admin::command_done(&self.who.label, kind.tag()),
+            Ok(Answer::Done(_) | Answer::Warned(..)) => events::admin::command_done(&self.who.label, kind.tag()),
             Ok(_) => {}
             Err(error) => {
                 events::admin::command_failed(&self.who.label, kind.tag(), command.argument().as_deref(), error);

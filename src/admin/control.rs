@@ -81,8 +81,8 @@ pub trait Control: Send + Sync + 'static {
     fn kill_client(&self, id: ClientId) -> Result<(), CommandError>;
     /// Reads the configuration anew and applies it; on failure nothing has changed. It goes on when dropped.
     ///
-    /// The future's error is `ReloadFailed`.
-    fn reload(&self) -> Later<Result<(), CommandError>>;
+    /// The future gives what the log warns of in what is in force now; its error is `ReloadFailed`.
+    fn reload(&self) -> Later<Result<Vec<String>, CommandError>>;
     /// Begins to end the process and returns.
     fn shutdown(&self, mode: StopMode);
 }

@@ -152,10 +152,10 @@ impl Control for Fake {
         if id.0 == 17 { self.noted("kill_client", Some("17")) } else { Err(CommandError::ClientNotFound) }
     }
 
-    fn reload(&self) -> Later<Result<(), CommandError>> {
+    fn reload(&self) -> Later<Result<Vec<String>, CommandError>> {
         self.note("reload", None);
         let complaints = self.complaints.lock().clone();
-        let result = if complaints.is_empty() { Ok(()) } else { Err(CommandError::ReloadFailed(complaints)) };
+        let result = if complaints.is_empty() { Ok(Vec::new()) } else { Err(CommandError::ReloadFailed(complaints)) };
         Box::pin(async move { result })
     }
 

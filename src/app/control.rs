@@ -228,7 +228,7 @@ impl Control for Hands {
         if self.context.registry.kill(id) { Ok(()) } else { Err(CommandError::ClientNotFound) }
     }
 
-    fn reload(&self) -> Later<Result<(), CommandError>> {
+    fn reload(&self) -> Later<Result<Vec<String>, CommandError>> {
         let (path, reloading) = (self.path.clone(), Arc::clone(&self.reloading));
         let running = Running {
             context: Arc::clone(&self.context),
@@ -243,7 +243,7 @@ impl Control for Hands {
         Box::pin(async move {
             let done = task.await.unwrap_or_else(|error| Err(vec![error.to_string()]));
             match &done {
-                Ok(()) => events::reloaded(),
+                Ok(_) => events::reloaded(),
                 Err(complaints) => events::reload_failed(complaints),
             }
             done.map_err(CommandError::ReloadFailed)

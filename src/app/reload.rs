@@ -27,11 +27,11 @@ pub struct Running {
     pub log: Option<LogHandle>,
 }
 
-/// Reads and applies the configuration.
+/// Reads and applies the configuration. What the log warns of in it is given back as well.
 ///
 /// # Errors
 /// All mistakes in it; nothing has changed.
-pub async fn reload(on: Running, path: PathBuf) -> Result<(), Vec<String>> {
+pub async fn reload(on: Running, path: PathBuf) -> Result<Vec<String>, Vec<String>> {
     let running = on.context.config.load_full();
     let reading = tokio::task::spawn_blocking(move || read_and_look(&path, &running)).await;
     let reloaded = reading.map_err(|error| vec![error.to_string()])?;
@@ -47,7 +47,7 @@ fn read_and_look(path: &Path, running: &Config) -> Result<Reloaded, Vec<Complain
     if wrong.is_empty() { Ok(reloaded) } else { Err(wrong) }
 }
 
-fn apply(on: &Running, new: Reloaded) -> Result<(), Vec<String>> {
+fn apply(on: &Running, new: Reloaded) -> Result<Vec<String>, Vec<String>> {
     let Running { context, dialer, listening, log } = on;
     let Reloaded { loaded: Loaded { config, warnings, .. }, changes } = new;
     let tcp = config.pooler.tcp.options();
@@ -86,5 +86,5 @@ fn apply(on: &Running, new: Reloaded) -> Result<(), Vec<String>> {
     context.registry.order_where(|name| config.database(name).is_none(), Order::DATABASE_GONE);
     changes.needs_restart.iter().for_each(|setting| events::needs_restart(setting));
     warnings.iter().for_each(|warning| events::configuration_warning(warning));
-    Ok(())
+    Ok(warnings.iter().map(ToString::to_string).collect())
 }

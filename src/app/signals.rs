@@ -42,7 +42,7 @@ impl Signals {
     /// Obeys them for as long as it is polled.
     pub async fn obey(mut self, hands: Arc<Hands>) {
         // It may take long, when a file is slow to be read; others are obeyed meanwhile, and another SIGHUP afterwards.
-        let mut reload: Option<Later<Result<(), CommandError>>> = None;
+        let mut reload = None;
         loop {
             tokio::select! {
                 _ = self.hangup.recv(), if reload.is_none() => reload = Some(hands.reload()),
@@ -57,7 +57,7 @@ impl Signals {
     }
 }
 
-async fn over(reload: &mut Option<Later<Result<(), CommandError>>>) {
+async fn over<T>(reload: &mut Option<Later<T>>) {
     match reload {
         Some(reload) => drop(reload.await),
         None => pending().await,

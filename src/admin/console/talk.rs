@@ -258,6 +258,10 @@ fn whole(answer: Answer, out: &mut BytesMut) {
         }
         Answer::Empty => message(out, backend::EMPTY_QUERY, |_| {}),
         Answer::Done(kind) => complete(kind.tag(), out),
+        Answer::Warned(kind, warnings) => {
+            warnings.into_iter().for_each(|warning| ErrorReply::notice(warning).encode(out));
+            complete(kind.tag(), out);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use super::{number, pool, show};
 use crate::support::peers::Line;
+use crate::support::pki::Pki;
 use crate::support::pooler::Pooler;
 use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
@@ -240,6 +241,22 @@ async fn settings_that_need_a_restart_are_named_and_stay() {
         assert!(named, "{key} is not named in\n{log}");
     }
     assert!(!log.lines().any(|line| line.contains("restart") && line.contains("query_timeout")), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_reload_takes_with_a_warning_is_told_at_the_console_too() {
+    let database = Database::create("reload_warned");
+    let config = || PoolerConfig::new().database("app", &database);
+    let pooler = config().start();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    let expired = Pki::new().issue_expired("localhost");
+    let [cert, key] = [&expired.cert, &expired.key].map(|path| format!("\"{}\"", path.display()));
+    let tls = config().set("client_tls_sslmode", "\"allow\"");
+    let tls = tls.set("client_tls_cert_file", &cert).set("client_tls_key_file", &key);
+    reload(&pooler, &console, &tls).await;
+    let [notice] = console.notices().try_into().expect("one notice");
+    assert!(notice.contains("client_tls_cert_file: the certificate in") && notice.contains("expired at"), "{notice}");
+    assert!(pooler.log().contains(&format!("configuration: {notice}")), "{}", pooler.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
