@@ -55,6 +55,8 @@ pub enum WaitCause {
     Paused,
     /// No connection could be opened.
     Unreachable(Arc<str>),
+    /// The server takes none, in these words.
+    Refused(Arc<ErrorReply>),
     /// `max_db_connections`, `max_user_connections` or `max_node_connections`.
     Limited(&'static str),
 }
@@ -79,9 +81,33 @@ impl ClientError for AcquireError {
     }
 }
 
+impl AcquireError {
+    /// As `reply`, for a client that is about to log in. If its wait was too long, it reads what the server said, under the
+    /// server's SQLSTATE, as without a pooler.
+    pub fn login_reply(&self) -> ErrorReply {
+        match self {
+            Self::TimedOut { waited, cause } => in_vain(&self.to_string(), SqlState::QUERY_CANCELED, *waited, cause),
+            _ => self.reply(),
+        }
+    }
+}
+
+/// The end of a login's wait for a server; `limit` names what ended it.
+pub fn in_vain(limit: &str, code: SqlState, waited: Duration, cause: &WaitCause) -> ErrorReply {
+    let WaitCause::Refused(reply) = cause else {
+        return explained(ErrorReply::fatal(code, limit.to_owned()), waited, cause);
+    };
+    let said = reply.detail.as_ref().map(|detail| format!("{detail} ")).unwrap_or_default();
+    let detail = format!("{said}The client waited {:.1} s for a server ({limit}).", waited.as_secs_f64());
+    ErrorReply { severity: Severity::Fatal, ..(**reply).clone() }.detail(detail)
+}
+
 /// An error of a wait for a server that was too long, with what there is to say of it.
 pub fn explained(reply: ErrorReply, waited: Duration, cause: &WaitCause) -> ErrorReply {
     let waited = format!("The client waited {:.1} s for a server.", waited.as_secs_f64());
+    let unopened = |reply: ErrorReply, last: &str| {
+        reply.detail(format!("{waited} None could be connected to; the last error was: {last}")).hint(UNREACHABLE)
+    };
     match cause {
         WaitCause::AllBusy { servers } => reply
             .detail(format!("{waited} All {servers} server connections of its pool were in use."))
@@ -89,9 +115,8 @@ pub fn explained(reply: ErrorReply, waited: Duration, cause: &WaitCause) -> Erro
         WaitCause::Paused => {
             reply.detail(format!("{waited} The database is paused.")).hint("An operator ends that with RESUME.")
         }
-        WaitCause::Unreachable(text) => {
-            reply.detail(format!("{waited} None could be connected to; the last error was: {text}")).hint(UNREACHABLE)
-        }
+        WaitCause::Unreachable(text) => unopened(reply, text),
+        WaitCause::Refused(words) => unopened(reply, &words.message),
         WaitCause::Limited(setting) => {
             reply.detail(format!("{waited} Its pool may open no more: {setting} is reached."))
         }
@@ -128,11 +153,39 @@ mod tests {
         }
     }
 
+    fn starting() -> ErrorReply {
+        ErrorReply::error(SqlState::CANNOT_CONNECT_NOW, "starting up").detail("Not consistent yet.")
+    }
+
+    #[test]
+    fn a_login_that_waited_in_vain_reads_what_the_server_said() {
+        let waited = Duration::from_millis(1500);
+        for (cause, code, message, detail) in [
+            (
+                WaitCause::Refused(Arc::new(starting())),
+                "57P03",
+                "starting up",
+                "Not consistent yet. The client waited 1.5 s for a server (query_wait_timeout).",
+            ),
+            (
+                WaitCause::Paused,
+                "57014",
+                "query_wait_timeout",
+                "The client waited 1.5 s for a server. The database is paused.",
+            ),
+        ] {
+            let reply = AcquireError::TimedOut { waited, cause }.login_reply();
+            assert_eq!((reply.code.as_str(), &*reply.message), (code, message));
+            assert_eq!((reply.severity, reply.detail.as_deref()), (Severity::Fatal, Some(detail)));
+        }
+    }
+
     #[test]
     fn a_client_that_waited_in_vain_is_told_for_what() {
         for (cause, words) in [
             (WaitCause::AllBusy { servers: 3 }, "All 3 server connections"),
             (WaitCause::Unreachable("connection refused".into()), "the last error was: connection refused"),
+            (WaitCause::Refused(Arc::new(starting())), "the last error was: starting up"),
             (WaitCause::Limited("max_db_connections"), "max_db_connections is reached"),
         ] {
             let reply = AcquireError::TimedOut { waited: Duration::from_millis(1500), cause }.reply();

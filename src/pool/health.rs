@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::wire::error::SqlState;
+use crate::wire::error::{ErrorReply, SqlState};
 
 /// How many logins of one pool may be under way while they succeed. A login costs the server a process and a key
 /// derivation, some 5 to 10 ms of CPU: four keep several of its cores busy and fill a pool of 25 in seven rounds,
@@ -21,6 +21,10 @@ pub struct LastError {
     pub code: SqlState,
     /// The server's words, or ours.
     pub text: Arc<str>,
+    /// All that the server said, if it answered.
+    pub refusal: Option<Arc<ErrorReply>>,
+    /// It may pass by itself, so that a login is better kept waiting than refused.
+    pub may_pass: bool,
 }
 
 /// What the last logins tell.
@@ -129,7 +133,7 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(15);
 
     fn error(text: &str) -> LastError {
-        LastError { code: SqlState::CONNECTION_FAILURE, text: text.into() }
+        LastError { code: SqlState::CONNECTION_FAILURE, text: text.into(), refusal: None, may_pass: true }
     }
 
     fn pauses(hosts: u32, count: usize) -> Vec<u128> {

@@ -79,6 +79,27 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    fn error(&self) -> LastError {
+        match self {
+            Self::Unreachable(text) => {
+                LastError { code: SqlState::CONNECTION_FAILURE, text: text.clone(), refusal: None, may_pass: true }
+            }
+            Self::Refused { reply, retry } => LastError {
+                code: reply.code,
+                text: (&*reply.message).into(),
+                refusal: Some(reply.clone()),
+                may_pass: *retry || self.is_full() || reply.code.class() == *b"08",
+            },
+        }
+    }
+
+    /// The server has no place at the moment. Requests are told so, as in PgBouncer; logins wait for one.
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Refused { reply, .. } if reply.code == SqlState::TOO_MANY_CONNECTIONS)
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -125,7 +146,7 @@ impl End {
 pub enum Purpose {
     /// A request, which is better refused than kept waiting where there is none.
     Request,
-    /// A client's login, which waits until there is one, unless servers refuse it.
+    /// A client's login, which waits until there is one, unless servers refuse it for good.
     Login,
 }
 
@@ -137,6 +158,7 @@ pub struct Ticket(u64);
 struct Waiter<W> {
     ticket: Ticket,
     since: Instant,
+    purpose: Purpose,
     handle: W,
 }
 
@@ -224,13 +246,13 @@ impl<S, W> PoolState<S, W> {
             return Err(end.error());
         }
         let hopeless = self.hopeless(now);
-        if let Some(cached) = hopeless.filter(|cached| purpose == Purpose::Request || cached.code.class() != *b"08") {
+        if let Some(cached) = hopeless.filter(|cached| purpose == Purpose::Request || !cached.may_pass) {
             self.probe_asked = true;
             return Err(AcquireError::LoginFailing { code: cached.code, cached: cached.text });
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.waiters.push_back(Waiter { ticket, since: now, handle });
+        self.waiters.push_back(Waiter { ticket, since: now, purpose, handle });
         self.serve(now, out);
         Ok(ticket)
     }
@@ -269,18 +291,15 @@ impl<S, W> PoolState<S, W> {
         }
     }
 
-    /// A login failed. When the server has said no and there is no other server, all who wait are told its words.
+    /// A login failed. When the server has said no and there is no other server, all who wait are told its words, but
+    /// for logins where it only is full.
     pub fn failed(&mut self, slot: Slot, failure: &Failure, now: Instant, out: &mut Actions<S, W>) {
         self.places.remove(slot);
-        let error = match failure {
-            Failure::Unreachable(text) => LastError { code: SqlState::CONNECTION_FAILURE, text: text.clone() },
-            Failure::Refused { reply, .. } => LastError { code: reply.code, text: (&*reply.message).into() },
-        };
-        self.health.failed(error, now, self.settings.server_login_retry, self.hosts);
+        self.health.failed(failure.error(), now, self.settings.server_login_retry, self.hosts);
         if let Failure::Refused { reply, retry: false } = failure
             && self.places.counts().connected() == 0
         {
-            self.refuse_all(&AcquireError::Refused(reply.clone()), out);
+            self.refuse(&AcquireError::Refused(reply.clone()), failure.is_full(), out);
         }
         self.serve(now, out);
     }
@@ -387,7 +406,18 @@ impl<S, W> PoolState<S, W> {
     }
 
     fn refuse_all(&mut self, error: &AcquireError, out: &mut Actions<S, W>) {
-        out.extend(self.waiters.drain(..).map(|waiter| Action::Refuse { waiter: waiter.handle, error: error.clone() }));
+        self.refuse(error, false, out);
+    }
+
+    /// Refuses all who wait, but for logins where these are spared.
+    fn refuse(&mut self, error: &AcquireError, spares_logins: bool, out: &mut Actions<S, W>) {
+        for waiter in std::mem::take(&mut self.waiters) {
+            if spares_logins && waiter.purpose == Purpose::Login {
+                self.waiters.push_back(waiter);
+            } else {
+                out.push(Action::Refuse { waiter: waiter.handle, error: error.clone() });
+            }
+        }
     }
 
     fn close_resting(&mut self, reason: CloseReason, out: &mut Actions<S, W>) {
@@ -438,7 +468,10 @@ impl<S, W> PoolState<S, W> {
         if !self.gate.is_open() {
             WaitCause::Paused
         } else if let (0, Some(error)) = (counts.connected(), self.health.last_error()) {
-            WaitCause::Unreachable(error.text.clone())
+            match &error.refusal {
+                Some(reply) => WaitCause::Refused(reply.clone()),
+                None => WaitCause::Unreachable(error.text.clone()),
+            }
         } else if let Some(setting) = self.limited_by {
             WaitCause::Limited(setting)
         } else {

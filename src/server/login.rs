@@ -286,7 +286,7 @@ impl LoginFailure {
     }
 
     /// Whether it may pass by itself, so that waiting clients wait on: the server is starting up or shutting down, or
-    /// can't be reached. One that is full says so to them, as PgBouncer has it.
+    /// can't be reached. Of one that is full the pool tells them, as PgBouncer does, and has only logins wait.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Closed => true,

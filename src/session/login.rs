@@ -25,7 +25,7 @@ use crate::config::model::{Config, Database, Pin, PoolMode, SessionState};
 use crate::config::users::StoredSecret;
 use crate::net::Stream;
 use crate::net::address::Address;
-use crate::pool::error::explained;
+use crate::pool::error::in_vain;
 use crate::pool::stats::Tally;
 use crate::pool::{AcquireError, Pool, Purpose};
 use crate::telemetry::events::session as events;
@@ -441,13 +441,13 @@ async fn reported(pool: &Arc<Pool>, id: ClientId, incoming: &mut Incoming) -> Re
     let acquired = match deadline {
         None => waiting.await,
         Some(deadline) => tokio::time::timeout_at(deadline, waiting).await.map_err(|_| {
-            let reply = ErrorReply::fatal(SqlState::CONNECTION_FAILURE, "client_login_timeout (server down)");
-            Refused::with(LoginRefusal::ServerDown, explained(reply, begun.elapsed(), &pool.wait_cause()))
+            let (limit, code) = ("client_login_timeout (server down)", SqlState::CONNECTION_FAILURE);
+            Refused::with(LoginRefusal::ServerDown, in_vain(limit, code, begun.elapsed(), &pool.wait_cause()))
         })?,
     };
     let lease = acquired
         .ok_or_else(|| Refused::silent(LoginRefusal::ClientLeft))?
-        .map_err(|error: AcquireError| Refused::with(LoginRefusal::ServerDown, error.reply()))?;
+        .map_err(|error: AcquireError| Refused::with(LoginRefusal::ServerDown, error.login_reply()))?;
     let reported = lease.params.clone();
     lease.release(std::time::Instant::now(), &mut Tally::default());
     Ok(reported)

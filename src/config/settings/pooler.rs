@@ -49,7 +49,8 @@ settings! {
             admin_users: List = "", reload: live;
             /// Users who may look at everything in the console, and change nothing.
             stats_users: List = "", reload: live;
-            /// A client must have logged in by then. 0: no limit.
+            /// A client must have logged in by then. While no server is to be had for its database, because it is down,
+            /// starting up or full, a login waits, for `query_wait_timeout` at most. 0: no limit.
             client_login_timeout: Timeout = "60s", reload: live;
             /// Iterations of the SCRAM secrets that we derive from passwords.
             scram_iterations: Whole<u32, 1, 10_000_000> = "4096", reload: live;

@@ -3,6 +3,7 @@ use crate::pool::gate::HoldReason;
 use crate::pool::testing::settings;
 use crate::wire::error::SqlState;
 
+mod logins;
 mod model;
 
 /// Servers and clients are numbers; what the machine says is written down in words.
@@ -258,18 +259,6 @@ fn a_new_client_of_a_failing_pool_fails_fast_and_makes_it_try_again() {
     assert_eq!(pool.opened(probe[0]), "");
     assert_eq!(pool.take().map(|(_, server)| server), Some(1));
     assert_eq!(pool.came(4), "");
-}
-
-#[test]
-fn a_login_waits_for_a_server_that_is_down_and_not_for_one_that_refuses() {
-    for (failure, waits) in [(unreachable(), true), (refusal(false), false)] {
-        let mut pool = Pool::new(|_| ());
-        pool.came(1);
-        let login = pool.logins()[0];
-        pool.on(|state, now, out| state.failed(login, &failure, now, out));
-        assert_ne!(pool.came(2), "", "a request is refused at once");
-        assert_eq!(pool.came_for(Purpose::Login, 3).is_empty(), waits);
-    }
 }
 
 #[test]

@@ -14,19 +14,17 @@ fn at(port: u16, dbname: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_who_wait_get_the_servers_own_words() {
     let database = Database::create("refusals");
-    database.sql("CREATE ROLE refuse_nologin NOLOGIN PASSWORD 'x'; CREATE ROLE refuse_full LOGIN PASSWORD 'x' CONNECTION LIMIT 0");
+    database.sql("CREATE ROLE refuse_nologin NOLOGIN PASSWORD 'x'");
     database.sql("CREATE ROLE refuse_password LOGIN PASSWORD 'another'");
     let config = PoolerConfig::new()
         .database("app", &database)
         .section("databases.missing", &at(database.port(), "no_such_database"))
         .user("refuse_password", "x")
-        .user("refuse_nologin", "x")
-        .user("refuse_full", "x");
+        .user("refuse_nologin", "x");
     let pooler = config.start();
     for (user, password, name, code, text) in [
         ("refuse_password", "x", "app", "28P01", "password authentication failed for user \"refuse_password\""),
         ("refuse_nologin", "x", "app", "28000", "role \"refuse_nologin\" is not permitted to log in"),
-        ("refuse_full", "x", "app", "53300", "too many connections for role \"refuse_full\""),
         ("app", "app", "missing", "3D000", "database \"no_such_database\" does not exist"),
     ] {
         let dsn = pooler.dsn(user, password, name);
@@ -48,6 +46,54 @@ async fn all_who_wait_get_the_servers_own_words() {
         assert!(heard > 0, "{user}: somebody must have waited");
         let attempts = pooler.log().matches("server login failed").count() - before;
         assert!(attempts < 8, "{user}: {attempts} attempts for 8 clients");
+    }
+}
+
+/// A server that says no for now is waited for by logins, also by those that come when an attempt has just failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_wait_while_a_server_starts_up_or_is_full() {
+    let database = Database::create("for_now");
+    database.sql("CREATE ROLE for_now LOGIN PASSWORD 'x' CONNECTION LIMIT 0");
+    let (starting, words) =
+        (Parrot::refusing("57P03", "not yet accepting connections"), "not yet accepting connections");
+    let config = PoolerConfig::new()
+        .database("app", &database)
+        .section("databases.starting", &at(starting.port(), "app"))
+        .user("for_now", "x")
+        .set("server_tls_sslmode", "\"disable\"");
+    let pooler = config.clone().set("query_wait_timeout", "1").start();
+    let full = "too many connections for role \"for_now\"";
+    for (dsn, code, words) in
+        [(pooler.dsn("app", "app", "starting"), "57P03", words), (pooler.dsn("for_now", "x", "app"), "53300", full)]
+    {
+        let first = tokio::spawn({
+            let dsn = dsn.clone();
+            async move { Session::refusal(Session::try_connect(&dsn).await) }
+        });
+        eventually("a login to fail", async || pooler.log().contains(words)).await;
+        let late = Session::refusal(Session::try_connect(&dsn).await);
+        for (found, message) in [first.await.expect("no panic"), late] {
+            assert_eq!((found.as_str(), message.as_str()), (code, words));
+        }
+    }
+    let limited = config.clone().set("client_login_timeout", "1").start();
+    let refused = Session::refusal(Session::try_connect(&limited.dsn("app", "app", "starting")).await);
+    assert_eq!((refused.0.as_str(), refused.1.as_str()), ("57P03", words));
+    let pooler = config.start();
+    let dsn = pooler.dsn("for_now", "x", "app");
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let dsn = dsn.clone();
+            tokio::spawn(async move { Session::connect(&dsn).await.value("SELECT 1").await })
+        })
+        .collect();
+    eventually("a login to fail", async || pooler.log().contains(full)).await;
+    let late = tokio::spawn(async move { Session::connect(&dsn).await.value("SELECT 1").await });
+    let console = Session::connect(&pooler.console_dsn()).await;
+    eventually("all to wait", async || pool(&console, "app", "cl_waiting").await == 3).await;
+    database.sql("ALTER ROLE for_now CONNECTION LIMIT -1");
+    for client in clients.into_iter().chain([late]) {
+        assert_eq!(client.await.expect("it waited for the server"), "1");
     }
 }
 
@@ -92,7 +138,7 @@ async fn what_is_no_postgresql_is_called_so_and_what_hangs_is_given_up() {
         (&web, "disable", "08006", "unknown pkt from server", "impossible length of a message during login"),
         (&mute, "prefer", "57014", "query_wait_timeout", "connect timeout"),
         (&mute, "disable", "57014", "query_wait_timeout", "connect timeout"),
-        (&starting, "disable", "57014", "query_wait_timeout", "the database system is starting up"),
+        (&starting, "disable", "57P03", "the database system is starting up", "for a server (query_wait_timeout)"),
     ] {
         let config = PoolerConfig::new().section("databases.app", &at(peer.port(), "app"));
         let config = config.set("server_tls_sslmode", &format!("\"{sslmode}\"")).set("query_wait_timeout", "2");
@@ -108,7 +154,7 @@ async fn what_is_no_postgresql_is_called_so_and_what_hangs_is_given_up() {
             assert!(pooler.log().contains(&format!("{message} (08006): {words}")), "{}", pooler.log());
         }
         let visits = peer.visits() - before;
-        assert_eq!(visits > 1, message == "query_wait_timeout", "{sslmode}: {visits} visits; who waits is waited for");
+        assert_eq!(visits > 1, code != "08006", "{sslmode}: {visits} visits; who waits is waited for");
     }
 }
 
