@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::connector::{DialError, Dialing};
 use super::limits::{Ask, Caps, Claim, Scarce};
-use super::permits::{Permit, Permits};
+use super::permits::Permit;
 use super::places::Slot;
 use super::pool::{Asks, Pool, Record};
 use super::registry::Registry;
@@ -61,20 +61,22 @@ impl Keeper {
         if round {
             self.next_round = now + ROUND;
             // The server that was to be closed for it may be kept for long, and another one be given back.
-            if self.pool.lock().keeper_asks == Asks::Clients {
+            if self.pool.lock().keeper_asks.is_queued() {
                 self.registry.permits().forgive(self.pool.id());
             }
         }
-        let jobs = self.pool.kept(now, |inner, deeds| {
+        let (jobs, stayed) = self.pool.kept(now, |inner, deeds| {
             inner.state.on_time(now, deeds);
             if round {
                 janitor::sweep(inner, deeds);
             }
-            std::mem::take(&mut inner.jobs)
+            let stayed: Vec<Claim> = inner.stayed(now);
+            (std::mem::take(&mut inner.jobs), stayed)
         });
         for job in jobs {
             self.tasks.spawn(job);
         }
+        self.announce(stayed);
         self.drop_logins();
         self.open(now);
         self.plan(now)
@@ -90,6 +92,12 @@ impl Keeper {
         inner.keeper_wakes = [round, inner.state.next_wake(now)].into_iter().flatten().min();
         // Jobs that came meanwhile have left a notification behind.
         Some(inner.keeper_wakes)
+    }
+
+    /// Other pools could have the places of these servers from now on.
+    fn announce(&self, stayed: Vec<Claim>) {
+        let permits = self.registry.permits();
+        stayed.iter().filter(|_| permits.hungry()).for_each(|claim| permits.stayed(claim));
     }
 
     /// Gives up logins whose servers would be closed at once.
@@ -116,7 +124,7 @@ impl Keeper {
                 self.stop_asking();
                 return;
             };
-            match self.permit(&wants, Arc::new(endpoint)) {
+            match self.permit(&wants, Arc::new(endpoint), now) {
                 Ok(permit) => self.begin(permit, &wants),
                 Err(scarce) => {
                     let mut inner = self.pool.lock();
@@ -139,18 +147,21 @@ impl Keeper {
     }
 
     /// A place for one more server; one that rests in another pool makes room for it.
-    fn permit(&mut self, wants: &Wants, node: Arc<Endpoint>) -> Result<Permit, Scarce> {
+    fn permit(&mut self, wants: &Wants, node: Arc<Endpoint>, now: Instant) -> Result<Permit, Scarce> {
         let ask = self.pool.ask(node, wants.waiting_since, wants.starving);
         let permits = self.registry.permits();
         let scarce = match permits.ask(ask.clone()) {
             Err(scarce) if wants.waiting_since.is_some() => scarce,
             answer => return answer,
         };
-        if self.registry.evict(scarce, &ask.claim, self.pool.id()) {
+        if self.registry.evict(scarce, &ask.claim, self.pool.id(), now) {
             return permits.ask(ask);
         }
-        if permits.owe(ask.pool) && !self.registry.ask_to_yield(scarce, &ask.claim, ask.pool) {
-            permits.forgive(ask.pool);
+        if permits.owe(ask.pool) {
+            match self.registry.ask_to_yield(scarce, &ask.claim, ask.pool, now) {
+                true => permits.others_starve(&ask.claim),
+                false => permits.forgive(ask.pool),
+            }
         }
         Err(scarce)
     }
@@ -170,8 +181,7 @@ impl Keeper {
         if wants.from_reserve {
             events::reserve_taken(self.pool.key());
         }
-        let permits = self.registry.permits().clone();
-        let login = Login { pool: self.pool.clone(), slot, id, endpoint, permits, done: false };
+        let login = Login { pool: self.pool.clone(), slot, id, endpoint, done: false };
         let (generation, limit) = (request.generation, request.settings.server_connect_timeout);
         let dialing = self.registry.dial(request);
         let task = self.tasks.spawn(log_in(login, dialing, limit));
@@ -231,7 +241,6 @@ struct Login {
     slot: Slot,
     id: ServerId,
     endpoint: Arc<Endpoint>,
-    permits: Arc<Permits>,
     done: bool,
 }
 
@@ -240,22 +249,16 @@ impl Login {
         self.done = true;
         events::server_opened(self.pool.key(), self.id, &self.endpoint);
         let now = now();
-        let claim = self.pool.event(now, |inner, deeds| {
-            let record = inner.records.get_mut(self.slot.index()).and_then(Option::as_mut);
-            let claim = record.map(|record| {
+        self.pool.event(now, |inner, deeds| {
+            if let Some(record) = inner.records.get_mut(self.slot.index()).and_then(Option::as_mut) {
                 record.shared = Some(server.shared.clone());
-                record.permit.claim().clone()
-            });
+            }
             if server.generation == inner.state.generation() {
                 inner.welcome = Some(welcome);
             }
             inner.complaints.succeeded(&self.endpoint);
             inner.state.opened(self.slot, server, now, deeds);
-            claim
         });
-        if let Some(claim) = claim.filter(|_| self.permits.hungry()) {
-            self.permits.opened(&claim);
-        }
     }
 
     fn failed(mut self, error: DialError) {

@@ -26,12 +26,13 @@ impl Permits {
         let mut limits = self.limits.lock();
         let answer = limits.ask(ask);
         let next = limits.next();
-        let passed_over = if answer.is_ok() { limits.unowed(&claim) } else { None };
+        let (passed_over, behind) =
+            if answer.is_ok() { (limits.unowed(&claim), limits.helped_by(&claim)) } else { (None, None) };
         self.queued.store(limits.queued(), Ordering::Relaxed);
         drop(limits);
-        // More than one place may be free: each who gets one passes the word on, as does who leaves it to another.
-        wake(next);
-        wake(passed_over);
+        // More than one place may be free, or be to be had: each who gets one passes the word on, as does who leaves it to
+        // another.
+        [next, passed_over, behind].into_iter().for_each(wake);
         answer.map(|()| Permit { permits: self.clone(), claim })
     }
 
@@ -49,6 +50,13 @@ impl Permits {
     /// has no server at all, and no other was asked, or its place has gone elsewhere.
     pub(super) fn owe(&self, pool: PoolId) -> bool {
         self.limits.lock().owe(pool)
+    }
+
+    /// A pool that could use a place of `claim` has just had another asked to close a server: the next one that starves looks
+    /// whether there is one more.
+    pub(super) fn others_starve(&self, claim: &Claim) {
+        let starving = self.limits.lock().unowed(claim);
+        wake(starving);
     }
 
     /// Nobody closes a server for this pool any more.
@@ -70,9 +78,9 @@ impl Permits {
         self.queued.load(Ordering::Relaxed) > 0
     }
 
-    /// A server that counts against `claim` has logged in. From now on it may be evicted, or its pool asked to close it when
-    /// it comes back: who could use its place looks.
-    pub(super) fn opened(&self, claim: &Claim) {
+    /// The least stay of a server that counts against `claim` is over. From now on it may be evicted, or its pool asked to
+    /// close it when it comes back: who could use its place looks.
+    pub(super) fn stayed(&self, claim: &Claim) {
         let limits = self.limits.lock();
         let (next, starving) = (limits.helped_by(claim), limits.unowed(claim));
         drop(limits);

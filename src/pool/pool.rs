@@ -205,7 +205,7 @@ impl Pool {
     pub(super) fn leave_queue(self: &Arc<Self>, ticket: Ticket) {
         let mut inner = self.inner.lock();
         let left = inner.state.left(ticket);
-        if left.is_some() && inner.keeper_asks == Asks::Clients {
+        if left.is_some() && inner.keeper_asks.is_queued() {
             self.settle(inner, Deeds::new(), now());
         }
     }
@@ -328,7 +328,7 @@ impl Pool {
         if !deeds.is_empty() {
             self.settle(inner, deeds, now);
         } else if self.permits.hungry() {
-            let claim = inner.records[slot.index()].as_ref().map(|record| record.permit.claim().clone());
+            let claim = inner.spared(slot, now);
             drop(inner);
             if let Some(claim) = claim {
                 self.permits.rested(&claim);

@@ -316,31 +316,31 @@ impl Registry {
         self.dial.dial(request)
     }
 
-    /// Closes the server that has been unused longest in all other pools that share the scarce thing. Returns
-    /// whether there was one.
-    pub(super) fn evict(&self, scarce: Scarce, claim: &Claim, asker: PoolId) -> bool {
+    /// Closes the server that has been unused longest in all other pools that share the scarce thing, of those that have
+    /// stayed for long enough. Returns whether there was one.
+    pub(super) fn evict(&self, scarce: Scarce, claim: &Claim, asker: PoolId, now: Instant) -> bool {
         let victim = self
             .all()
             .into_iter()
             .filter(|pool| pool.id() != asker)
-            .filter_map(|pool| pool.longest_unused(scarce, claim).map(|(slot, used_at)| (used_at, slot, pool)))
+            .filter_map(|pool| pool.longest_unused(scarce, claim, now).map(|(slot, used_at)| (used_at, slot, pool)))
             .min_by_key(|(used_at, _, _)| *used_at);
         let Some((_, slot, pool)) = victim else { return false };
-        pool.event(now(), |inner, deeds| inner.state.evict(slot, deeds))
+        pool.event(now, |inner, deeds| inner.state.evict(slot, deeds))
     }
 
     /// Asks the pool with the most busy servers of the scarce kind to close the next that comes back. Returns whether it
     /// will: it may have been asked for all of them.
-    pub(super) fn ask_to_yield(&self, scarce: Scarce, claim: &Claim, asker: PoolId) -> bool {
+    pub(super) fn ask_to_yield(&self, scarce: Scarce, claim: &Claim, asker: PoolId, now: Instant) -> bool {
         let richest = self
             .all()
             .into_iter()
             .filter(|pool| pool.id() != asker)
-            .map(|pool| (pool.busy_sharing(scarce, claim), pool))
+            .map(|pool| (pool.busy_sharing(scarce, claim, now), pool))
             .filter(|(busy, _)| *busy > 0)
             .max_by_key(|(busy, _)| *busy);
         let Some((_, pool)) = richest else { return false };
-        pool.lock().state.ask_to_yield()
+        pool.lock().state.ask_to_yield(now)
     }
 }
 

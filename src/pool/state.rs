@@ -187,6 +187,10 @@ pub struct PoolState<S, W> {
     probe_asked: bool,
     /// Servers to close when they are given back, because other pools starve.
     yields: u32,
+    /// When it last did so.
+    yielded_at: Option<Instant>,
+    /// Servers that other pools can't have yet, and until when; the first is over first.
+    staying: VecDeque<(Slot, Instant)>,
     /// The setting that keeps the pool from opening more, if one does.
     limited_by: Option<&'static str>,
 }
@@ -215,6 +219,8 @@ impl<S, W> PoolState<S, W> {
             wanted: false,
             probe_asked: false,
             yields: 0,
+            yielded_at: None,
+            staying: VecDeque::new(),
             limited_by: None,
         }
     }
@@ -281,6 +287,7 @@ impl<S, W> PoolState<S, W> {
     /// A login succeeded.
     pub fn opened(&mut self, slot: Slot, server: S, now: Instant, out: &mut Actions<S, W>) {
         let Some(generation) = self.places.logged_in(slot, now) else { return };
+        self.staying.extend(self.places.busy(slot).map(|(_, facts)| (slot, facts.stays_until())));
         if generation == self.generation {
             self.health.succeeded();
             self.probe_asked = false;
@@ -341,8 +348,9 @@ impl<S, W> PoolState<S, W> {
         if self.ages.is_over(facts, &self.settings, now) {
             return Some(CloseReason::LifetimeOver);
         }
-        if self.yields > 0 {
+        if self.yields > 0 && facts.has_stayed(now) {
             self.yields -= 1;
+            self.yielded_at = Some(now);
             return Some(CloseReason::Evicted);
         }
         None

@@ -7,6 +7,7 @@ use super::{Job, Machine};
 use crate::config::model::Database;
 use crate::pool::complaints::Complaints;
 use crate::pool::connector::Turns;
+use crate::pool::limits::Claim;
 use crate::pool::permits::Permit;
 use crate::pool::places::Slot;
 use crate::pool::state::Wants;
@@ -40,6 +41,8 @@ pub(in crate::pool) enum Asks {
     Nobody,
     Minimum,
     Clients,
+    /// For clients of a pool that has no server: one that loses its last has to ask anew, since it comes first now.
+    Starving,
 }
 
 impl Asks {
@@ -47,8 +50,14 @@ impl Asks {
         match wants {
             None => Self::Nobody,
             Some(Wants { waiting_since: None, .. }) => Self::Minimum,
-            Some(_) => Self::Clients,
+            Some(Wants { starving: false, .. }) => Self::Clients,
+            Some(_) => Self::Starving,
         }
+    }
+
+    /// Whether the pool is in the queue for a place.
+    pub(in crate::pool) fn is_queued(self) -> bool {
+        matches!(self, Self::Clients | Self::Starving)
     }
 }
 
@@ -107,6 +116,19 @@ impl Inner {
     #[must_use]
     pub(in crate::pool) fn take(&mut self, slot: Slot) -> Option<Record> {
         self.records.get_mut(slot.index()).and_then(Option::take)
+    }
+
+    /// What servers count against whose places other pools could have from now on.
+    pub(in crate::pool) fn stayed(&mut self, now: Instant) -> Vec<Claim> {
+        let slots = self.state.stayed(now);
+        let records = slots.iter().filter_map(|slot| self.records.get(slot.index()).and_then(Option::as_ref));
+        records.map(|record| record.permit.claim().clone()).collect()
+    }
+
+    /// What a server counts against that has just come to rest, if another pool could have its place.
+    pub(super) fn spared(&self, slot: Slot, now: Instant) -> Option<Claim> {
+        let record = self.records.get(slot.index()).and_then(Option::as_ref)?;
+        self.state.places().has_stayed(slot, now).then(|| record.permit.claim().clone())
     }
 
     /// Whether only `*` serves the database of its pool.

@@ -166,11 +166,16 @@ impl Pool {
     }
 
     /// The resting server that was unused for longest of those that hold what `claim` lacks.
-    pub(in crate::pool) fn longest_unused(&self, scarce: Scarce, claim: &Claim) -> Option<(Slot, Instant)> {
+    pub(in crate::pool) fn longest_unused(
+        &self,
+        scarce: Scarce,
+        claim: &Claim,
+        now: Instant,
+    ) -> Option<(Slot, Instant)> {
         let inner = self.lock();
         inner
             .state
-            .evictable()
+            .evictable(now)
             .filter(|server| {
                 let record = inner.records.get(server.slot.index()).and_then(Option::as_ref);
                 record.is_some_and(|record| scarce.shared(claim, record.permit.claim()))
@@ -179,11 +184,11 @@ impl Pool {
             .min_by_key(|(_, used_at)| *used_at)
     }
 
-    /// How many lent servers hold what `claim` lacks.
-    pub(in crate::pool) fn busy_sharing(&self, scarce: Scarce, claim: &Claim) -> u32 {
+    /// How many lent servers hold what `claim` lacks, and have stayed for long enough to be closed for it.
+    pub(in crate::pool) fn busy_sharing(&self, scarce: Scarce, claim: &Claim, now: Instant) -> u32 {
         let inner = self.lock();
         let sharing = inner.records.iter().flatten().any(|record| scarce.shared(claim, record.permit.claim()));
-        if sharing { inner.state.counts().active } else { 0 }
+        if sharing { inner.state.places().lent_and_stayed(now) } else { 0 }
     }
 }
 

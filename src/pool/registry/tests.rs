@@ -4,10 +4,13 @@ use super::*;
 use crate::config::model::User;
 use crate::pool::commands::CommandError;
 use crate::pool::lease::Lease;
+use crate::pool::places::LEAST_STAY;
 use crate::pool::stats::{ServerState, Tally};
 use crate::pool::testing::{Bench, acquire, config, database, outcome, release, rest, two_databases, wait};
 use crate::pool::{AcquireError, CloseReason};
 use crate::types::{ClientId, Secret};
+
+mod neighbours;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -234,6 +237,7 @@ async fn a_full_database_makes_room_with_the_server_that_was_unused_longest() {
     release(acquire(&second).await);
     let lease = acquire(&third).await;
     assert_eq!([&first, &second, &third].map(|pool| pool.connections()), [0, 1, 1]);
+    tokio::time::sleep(LEAST_STAY).await;
     // Nothing rests now: whoever comes next waits for the first that does.
     let other = acquire(&second).await;
     let waiter = wait(&first);
@@ -262,12 +266,14 @@ async fn a_pool_without_any_server_gets_one_from_a_busy_neighbour() {
         let own = [wait(&busy), wait(&busy), wait(&busy)];
         rest().await;
         let waiter = wait(&starving);
+        tokio::time::sleep(LEAST_STAY).await;
         rest().await;
         let [one, _two] = held;
         release(one);
         rest().await;
         assert!(waiter.is_finished() && own.iter().all(|own| !own.is_finished()), "{limit}");
         release(outcome(waiter).await.expect("a server"));
+        tokio::time::sleep(LEAST_STAY).await;
         rest().await;
         assert!(own[0].is_finished(), "it is not kept where nobody waits");
         assert!(bench.dial.connected() <= 2, "{limit}");
@@ -312,6 +318,7 @@ async fn rows_tell_who_does_what() {
 async fn a_pool_without_any_server_asks_the_one_that_got_what_it_had_asked_for() {
     let bench = two_databases(|pooler| pooler.defaults.max_db_connections = Some(1));
     let [rich, older, younger] = ["u", "v", "w"].map(|user| bench.pool("app", user));
+    let start = now();
     let held = acquire(&rich).await;
     let mut waiters = Vec::new();
     for pool in [&older, &younger, &older] {
@@ -320,15 +327,16 @@ async fn a_pool_without_any_server_asks_the_one_that_got_what_it_had_asked_for()
         tokio::time::advance(Duration::from_millis(1)).await;
     }
     let [first, starving, second] = waiters.try_into().expect("three");
-    let start = now();
     release(held);
     let got = outcome(first).await.expect("a server");
     assert_eq!(older.connections(), 1);
+    let since = now();
+    tokio::time::sleep(LEAST_STAY).await;
     rest().await;
     release(got);
     release(outcome(starving).await.expect("a server"));
     release(outcome(second).await.expect("a server"));
-    assert_eq!(now(), start, "nobody waits for a clock");
+    assert_eq!((since - start, now() - since), (LEAST_STAY, 2 * LEAST_STAY), "nobody waits for longer");
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,6 +386,7 @@ async fn a_client_that_comes_while_only_the_minimum_is_asked_for_is_served_as_a_
     let presence = empty.client_came();
     rest().await;
     assert_eq!(empty.connections(), 0, "a minimum evicts nobody");
+    tokio::time::sleep(LEAST_STAY).await;
     let start = now();
     release(acquire(&empty).await);
     assert_eq!((now() - start, full.connections()), (Duration::ZERO, 0));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::{Actions, End, PoolState, fresh_for};
 use crate::config::model::PoolSettings;
 use crate::pool::error::AcquireError;
@@ -73,11 +75,17 @@ impl<S, W> PoolState<S, W> {
         self.close_resting(end.reason(), out);
     }
 
-    /// Which servers another pool could have, who rested longest first. While clients wait here, what rests is about
+    /// Which servers another pool could have now, who rested longest first. While clients wait here, what rests is about
     /// to be checked for them.
-    pub fn evictable(&self) -> impl Iterator<Item = Resting> {
+    pub fn evictable(&self, now: Instant) -> impl Iterator<Item = Resting> {
         let mine = !self.waiters.is_empty();
-        self.places.resting().filter(move |_| !mine)
+        self.places.resting().filter(move |server| !mine && server.facts.has_stayed(now))
+    }
+
+    /// Servers whose least stay is over, each told once: whoever waits for a place may look again.
+    pub fn stayed(&mut self, now: Instant) -> SmallVec<[Slot; 2]> {
+        let over = self.staying.partition_point(|(_, until)| *until <= now);
+        self.staying.drain(..over).map(|(slot, _)| slot).collect()
     }
 
     /// Closes a resting server for another pool's sake. Returns whether it still rested.
@@ -86,10 +94,10 @@ impl<S, W> PoolState<S, W> {
     }
 
     /// One more of the servers that come back next is closed: another pool has none at all. Returns whether there is one
-    /// more.
-    pub fn ask_to_yield(&mut self) -> bool {
-        let (before, active) = (self.yields, self.places.counts().active);
-        self.yields = (before + 1).min(active);
+    /// more that may be.
+    pub fn ask_to_yield(&mut self, now: Instant) -> bool {
+        let (before, lent) = (self.yields, self.places.lent_and_stayed(now));
+        self.yields = (before + 1).min(lent);
         self.yields > before
     }
 

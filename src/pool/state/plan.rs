@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 pub struct Wants {
     /// How many may begin now.
     pub logins: u32,
-    /// Since when the first client waits; `None`: nobody does, only `min_pool_size` is not reached.
+    /// Since when the first client waits, or the pool has none because it closed its last server for another; `None`:
+    /// nobody waits, only `min_pool_size` is not reached.
     pub waiting_since: Option<Instant>,
     /// The pool has no server at all.
     pub starving: bool,
@@ -34,10 +35,13 @@ impl<S, W> PoolState<S, W> {
         let probe = u32::from(self.probe_asked && total < self.settings.pool_size.max(1));
         let allowed = self.health.logins_at_once(now).saturating_sub(counts.login);
         let logins = for_waiters.max(to_minimum).max(probe).min(allowed);
+        let starving = total == 0;
+        // Else the place would come back to it, if its clients have waited for longer: a login for nothing.
+        let since = |oldest: Instant| self.yielded_at.filter(|_| starving).map_or(oldest, |at| at.max(oldest));
         (logins > 0).then(|| Wants {
             logins,
-            waiting_since: self.oldest_wait(),
-            starving: total == 0,
+            waiting_since: self.oldest_wait().map(since),
+            starving,
             from_reserve: total >= self.settings.pool_size,
         })
     }
@@ -76,7 +80,8 @@ impl<S, W> PoolState<S, W> {
         let first = self.oldest_wait();
         let gives_up = first.zip(self.settings.query_wait_timeout).map(|(since, timeout)| since + timeout);
         let rest = if self.gate.is_open() { self.next_opening(now) } else { None };
-        [gives_up, rest].into_iter().flatten().filter(|at| *at > now).min()
+        let stayed = self.staying.front().map(|(_, until)| *until);
+        [gives_up, rest, stayed].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     fn next_opening(&self, now: Instant) -> Option<Instant> {

@@ -5,6 +5,7 @@ use crate::wire::error::SqlState;
 
 mod logins;
 mod model;
+mod neighbours;
 
 /// Servers and clients are numbers; what the machine says is written down in words.
 struct Pool {
@@ -435,29 +436,6 @@ fn the_minimum_is_kept_while_somebody_wants_it() {
     pool.opened(probe[0]);
     assert_eq!(pool.logins().len(), 2);
     assert_eq!(pool.logins(), []);
-}
-
-#[test]
-fn a_neighbour_gets_a_resting_server_but_not_one_that_is_waited_for() {
-    let mut pool = Pool::new(|_| ()).with_idle(2);
-    let victim = pool.state.evictable().next().expect("two rest").slot;
-    assert_eq!(pool.on(|state, _, out| assert!(state.evict(victim, out))), "close 1: evicted");
-    assert!(!pool.state.evict(victim, &mut Actions::new()), "it is gone");
-    pool.pass(31 * SECOND);
-    assert_eq!(pool.state.evictable().count(), 1, "not checked, but nobody waits");
-    pool.came(1);
-    assert_eq!(pool.state.evictable().count(), 0);
-}
-
-#[test]
-fn a_server_is_closed_for_a_neighbour_that_starves() {
-    let mut pool = Pool::new(|_| ()).with_idle(2);
-    let (slot, server) = pool.take().expect("two rest");
-    pool.came(1);
-    assert!(pool.state.ask_to_yield());
-    assert_eq!(pool.returned(slot, server), "close 2: evicted");
-    assert_eq!(pool.take().map(|(_, server)| server), None, "1 has the other");
-    assert_eq!([pool.state.ask_to_yield(), pool.state.ask_to_yield()], [true, false], "it is one");
 }
 
 #[test]

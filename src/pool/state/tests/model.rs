@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use crate::pool::places::LEAST_STAY;
 use crate::pool::testing::Dice;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,11 @@ struct Model {
     next: u32,
     shrunk: bool,
     served: u32,
+    /// Until when servers stay that other pools were not told of.
+    staying: BTreeMap<Slot, Instant>,
+    /// By when each server has stayed long enough.
+    stays: BTreeMap<u32, Instant>,
+    evicted: u32,
 }
 
 impl Model {
@@ -48,6 +54,9 @@ impl Model {
             next: 1,
             shrunk: false,
             served: 0,
+            staying: BTreeMap::new(),
+            stays: BTreeMap::new(),
+            evicted: 0,
         }
     }
 
@@ -67,6 +76,7 @@ impl Model {
                 let millis = [1, 60, 300, 2000, 20_000][self.dice.roll(5)];
                 self.now += Duration::from_millis(millis);
                 self.state.on_time(self.now, &mut out);
+                self.others_are_told();
             }
         }
         self.carry_out(out);
@@ -135,8 +145,21 @@ impl Model {
                 self.next += 1;
                 self.servers.insert(server, (slot, Where::Resting));
                 self.state.opened(slot, server, self.now, out);
+                self.staying.insert(slot, self.now + LEAST_STAY);
+                self.stays.insert(server, self.now + LEAST_STAY);
             }
         }
+    }
+
+    /// Whatever has stayed long enough by now is told, and nothing else. (A place that was given to another server in the
+    /// meantime is told twice.)
+    fn others_are_told(&mut self) {
+        let told = self.state.stayed(self.now);
+        let due: Vec<Slot> =
+            self.staying.iter().filter(|(_, until)| **until <= self.now).map(|(slot, _)| *slot).collect();
+        assert!(due.iter().all(|slot| told.contains(slot)), "{due:?} {told:?}");
+        assert!(self.state.stayed(self.now).is_empty(), "once");
+        self.staying.retain(|_, until| *until > self.now);
     }
 
     fn client_leaves(&mut self) {
@@ -162,7 +185,7 @@ impl Model {
             0 => self.state.raise_generation(self.now, out),
             1 => self.state.kill(self.now, out),
             2 => self.state.set_wanted(self.dice.roll(2) == 0),
-            3 => drop(self.state.ask_to_yield()),
+            3 => drop(self.state.ask_to_yield(self.now)),
             _ => {
                 self.settings.pool_size = 1 + self.dice.roll(4) as u32;
                 self.shrunk = true;
@@ -172,7 +195,7 @@ impl Model {
     }
 
     fn evict(&mut self, out: &mut Actions<u32, u32>) {
-        let victim = self.state.evictable().next().map(|server| server.slot);
+        let victim = self.state.evictable(self.now).next().map(|server| server.slot);
         if let Some(slot) = victim {
             assert!(self.queue.is_empty());
             assert!(self.state.evict(slot, out));
@@ -190,7 +213,11 @@ impl Model {
                 Action::Check { slot, server } => {
                     assert_eq!(self.servers.insert(server, (slot, Where::Checked)), Some((slot, Where::Resting)));
                 }
-                Action::Close { slot, server, .. } => {
+                Action::Close { slot, server, reason } => {
+                    if reason == CloseReason::Evicted {
+                        assert!(self.stays[&server] <= self.now, "it has hardly come");
+                        self.evicted += 1;
+                    }
                     assert_eq!(self.servers.remove(&server), Some((slot, Where::Resting)));
                 }
                 Action::Refuse { waiter, .. } => {
@@ -225,6 +252,9 @@ impl Model {
         } else if !self.queue.is_empty() {
             self.check_nobody_waits_in_vain();
         }
+        if let Some(first) = self.staying.values().filter(|until| **until > self.now).min() {
+            assert!(self.state.next_wake(self.now).is_some_and(|at| at <= *first), "nobody will tell others");
+        }
         if let (false, Some(_)) = (self.queue.is_empty(), self.settings.query_wait_timeout) {
             assert!(self.state.next_wake(self.now).is_some(), "nobody will tell them that they waited too long");
         }
@@ -246,14 +276,15 @@ impl Model {
 
 #[test]
 fn random_runs_agree_with_the_model() {
-    let mut served = 0;
+    let (mut served, mut evicted) = (0, 0);
     for seed in 0..5000 {
         let run = std::panic::catch_unwind(|| {
             let mut model = Model::new(seed);
             (0..300).for_each(|_| model.step());
-            model.served
+            (model.served, model.evicted)
         });
-        served += run.unwrap_or_else(|_| panic!("seed {seed}"));
+        let run = run.unwrap_or_else(|_| panic!("seed {seed}"));
+        (served, evicted) = (served + run.0, evicted + run.1);
     }
-    assert!(served > 100_000, "the runs must reach what they are to test: {served}");
+    assert!(served > 100_000 && evicted > 2000, "the runs must reach what they are to test: {served}, {evicted}");
 }
