@@ -322,7 +322,7 @@ impl Relay {
             (false, _) => {}
         }
         let reruns = exchange.session.rerun.is_due();
-        if exchange.pipeline.inquires() || (reruns && self.runs_again(server, heard, steps)?) {
+        if exchange.pipeline.inquires() || (reruns && self.runs_again(server, heard, steps)) {
             return Ok(Take::Drop);
         }
         let exchange = &mut *server.exchange;

@@ -3,20 +3,18 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::alone::Alone;
-use super::channels::{Claims, Hears};
-use super::exchange::{AfterRun, Block, Exchange, Gate, Run, send_probe, send_sync};
+use super::channels::Claims;
+use super::exchange::{AfterRun, Exchange, Gate, Run, send_probe, send_sync};
 use super::functions::Functions;
 use super::own::Own;
 use super::pipeline::{How, Owed, Status};
 use super::prepared::{Guarded, Kept, Names, put_frame};
 use super::recurring::Recurring;
-use super::skipping::Spared;
 use super::steps::Steps;
 use super::table::Table;
-use super::words::{Effect, Said, first_word};
 use crate::config::model::Listen;
 use crate::pool::Pinned;
 use crate::server::statements::Statements;
@@ -68,6 +66,9 @@ pub struct Relay {
     pub refuses_ties: bool,
     /// The unnamed statements that recur; `None`: each goes as it comes.
     pub recurring: Option<Arc<Recurring>>,
+    /// What the client has said and is taken once more, before what it says behind that: the server has refused what was
+    /// sent in its stead.
+    pub(super) again: Option<Bytes>,
     /// Where those are counted that keep their server.
     pub pinned: Option<Arc<Pinned>>,
     /// How LISTEN is served, where statements are followed.
@@ -153,6 +154,7 @@ impl Relay {
             tracks: false,
             refuses_ties: false,
             recurring: None,
+            again: None,
             pinned: None,
             base: None,
             own: None,
@@ -169,6 +171,12 @@ impl Relay {
         if exchange.has_unnamed {
             self.unnamed.keep(&exchange.unnamed);
         }
+    }
+
+    /// Whether what the client has said before is to be taken once more.
+    #[inline]
+    pub fn has_again(&self) -> bool {
+        self.again.is_some()
     }
 
     /// Whether a frame of the client's is half taken.
@@ -188,6 +196,11 @@ impl Relay {
 
     /// Takes what the client sent. Whatever it stops at, what came before is in `steps` and is to be written.
     pub fn from_client(&mut self, mut server: Option<Attached<'_>>, input: &[u8], steps: &mut Steps) -> Fed {
+        if self.again.is_some()
+            && let Some(stop) = self.says_again(server.as_mut(), steps)
+        {
+            return Fed { consumed: 0, stop };
+        }
         let mut at = if self.run.left > 0 { self.go_on(server.as_mut(), input.len(), steps) } else { 0 };
         let stop = loop {
             if self.run.left > 0 {
@@ -250,7 +263,7 @@ impl Relay {
         taken
     }
 
-    fn frame(
+    pub(super) fn frame(
         &mut self,
         server: Option<&mut Attached<'_>>,
         header: Header,
@@ -304,80 +317,6 @@ impl Relay {
     /// The longest message, in bytes.
     pub(super) fn max_packet(&self) -> usize {
         self.max_packet as usize
-    }
-
-    fn query(&mut self, server: &mut Attached<'_>, header: Header, have: &[u8], steps: &mut Steps) -> Take {
-        let front = self.begun();
-        let text = have.get(HEADER + front..).unwrap_or_default();
-        let cut = have.len() < header.total;
-        if self.is_awaited(header, have) {
-            return Take::Stop(Stop::Input);
-        }
-        let said = Said::of(text, cut, self.dialect);
-        self.redefines(server.exchange, said.redefines(text));
-        // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
-        let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();
-        let ends_later = in_block && said.ends_later();
-        let deeds = self.reads(server.exchange, text, cut);
-        if let Some(running) = &deeds {
-            match self.hears(server.exchange, running.deeds()) {
-                Hears::Now => {}
-                Hears::Later => return Take::Stop(Stop::Channels),
-                Hears::Never(error) => return self.fail_query(server.exchange, error, steps),
-            }
-        }
-        let word = said.word().unwrap_or_else(|| first_word(text));
-        let mut effect = word.effect(text, cut);
-        if effect == Effect::Begins && said.ends_later() {
-            effect = Effect::Plain;
-        }
-        let owed = Owed::Query { effect, ends_later, deeds };
-        match self.simple(server, owed, &said, steps) {
-            Take::Forward if front > 0 => self.without_front(header, front, steps),
-            take => take,
-        }
-    }
-
-    fn simple(&mut self, server: &mut Attached<'_>, owed: Owed, said: &Said, steps: &mut Steps) -> Take {
-        server.exchange.asks(|in_block| said.allows_cancel(in_block));
-        if !self.begin(server, self.own_names && said.allows_prefix(), steps) {
-            return Take::Stop(Stop::Hold);
-        }
-        if let Owed::Query { deeds: Some(running), .. } = &owed {
-            self.notes(server.exchange, running.deeds());
-            if !self.before_numbers(server, running.deeds(), steps) {
-                return Take::Stop(Stop::Hold);
-            }
-        }
-        let exchange = &mut *server.exchange;
-        if matches!(owed, Owed::Query { .. }) {
-            // It drops the unnamed statement, unless it is skipped for an error before it.
-            if exchange.pipeline.unsynced && exchange.spared.is_none() {
-                exchange.spared = Some(Box::new(Spared::take(exchange, &mut self.unnamed)));
-            }
-            self.forget_unnamed(exchange);
-        }
-        exchange.pipeline.push(owed);
-        Take::Forward
-    }
-
-    /// The client has no unnamed statement any more, wherever it was known.
-    pub(super) fn forget_unnamed(&mut self, exchange: &mut Exchange) {
-        exchange.has_unnamed = false;
-        exchange.unnamed.forget();
-        self.unnamed.forget();
-    }
-
-    /// Passes on a Query of which the front is answered. Blanks stand in its place, so that positions in errors are
-    /// those of the text that the client has sent.
-    fn without_front(&mut self, header: Header, front: usize, steps: &mut Steps) -> Take {
-        self.alone = None;
-        steps.to_server.own(|out| {
-            out.put_u8(header.tag);
-            out.put_u32(u32::try_from(header.total - 1).unwrap_or(u32::MAX));
-            out.put_bytes(b' ', front);
-        });
-        Take::Behind(HEADER + front)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod portals;
 mod prefix;
 pub mod prepared;
 pub mod pump;
+mod query;
 pub mod recurring;
 mod reports;
 mod requests;

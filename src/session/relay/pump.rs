@@ -329,6 +329,7 @@ impl Pump {
         if heard.setting_refused {
             return Err(End::SettingRefused);
         }
+        self.stalled |= self.relay.has_again();
         // The last that was owed may have been ours: the client has read its own ReadyForQuery before, or its next
         // message has waited for this.
         if now.is_some() || !self.stalled {

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::backend::{Heard, Take as Hears, reply};
 use super::exchange::{Block, Exchange};
-use super::machine::{Attached, Relay, Take, put_empty};
+use super::machine::{Attached, Relay, Stop, Take, put_empty};
 use super::pipeline::{How, Owed};
 use super::portals::Does;
 use super::prepared::{Hasher, Statement};
@@ -27,7 +27,7 @@ use super::steps::Steps;
 use super::words::{Effect, Redefines, first_word};
 use crate::server::statements::StatementId;
 use crate::wire::error::SqlState;
-use crate::wire::frame::{self, FrameError, HEADER, Header};
+use crate::wire::frame::{self, FrameError, HEADER};
 use crate::wire::tag::{backend, frontend};
 
 /// What is longer, in bytes, goes as it is: it is kept until it is bound.
@@ -200,7 +200,12 @@ impl Relay {
         let recurring = self.recurring.as_ref()?;
         let exchange = &mut *server.exchange;
         let defines = exchange.defining || exchange.may_define;
-        if input.len() > BATCH_MAX || exchange.block != Block::Outside || !exchange.settled() || defines {
+        if self.again.is_some()
+            || input.len() > BATCH_MAX
+            || exchange.block != Block::Outside
+            || !exchange.settled()
+            || defines
+        {
             return None;
         }
         let batch = Batch::of(input)?;
@@ -266,21 +271,17 @@ impl Relay {
     }
 
     /// The server refuses what was sent in place of what the client has said. Where that may be for the statement's age,
-    /// it gets what the client has said; nothing was carried out. Returns whether it does.
-    pub(super) fn runs_again(
-        &mut self,
-        server: &mut Attached<'_>,
-        heard: &mut Heard,
-        steps: &mut Steps,
-    ) -> Result<bool, FrameError> {
+    /// what the client has said is taken as it is, like all that it says: it may have to wait, or go to another server.
+    /// Nothing was carried out. Returns whether it is.
+    pub(super) fn runs_again(&mut self, server: &mut Attached<'_>, heard: &mut Heard, steps: &mut Steps) -> bool {
         let rerun = &mut server.exchange.session.rerun;
-        let Some(id) = rerun.statement.take() else { return Ok(false) };
+        let Some(id) = rerun.statement.take() else { return false };
         let said = std::mem::take(&mut rerun.said);
         if heard.error.take_if(|code| may_be_of_age(*code)).is_none() {
             if matches!(server.exchange.pipeline.front(), Some(Owed::Bind(How::Reply))) {
                 put_empty(backend::PARSE_COMPLETE, steps);
             }
-            return Ok(false);
+            return false;
         }
         for owed in server.exchange.pipeline.skip_to_sync().into_iter().rev() {
             self.take_back(server, owed);
@@ -290,35 +291,31 @@ impl Relay {
         exchange.pipeline.pop();
         exchange.pipeline.push(Owed::Sync(How::Swallow));
         exchange.portals.clear();
-        let mut at = 0;
-        while let Some(header) = frame::header(&said[at..], BATCH_MAX)? {
-            let frame = &said[at..at + header.total];
-            if !matches!(self.as_said(server, header, frame, steps)?, Take::Forward) {
-                return Err(FrameError::Tag(header.tag));
-            }
-            at += header.total;
-        }
-        steps.to_server.own_bytes(&said);
-        Ok(true)
+        self.again = Some(said.into());
+        true
     }
 
-    fn as_said(
-        &mut self,
-        server: &mut Attached<'_>,
-        header: Header,
-        frame: &[u8],
-        steps: &mut Steps,
-    ) -> Result<Take, FrameError> {
-        match header.tag {
-            frontend::PARSE => self.parse(server, header, frame, steps),
-            frontend::BIND => self.bind(server, header, frame, steps),
-            frontend::DESCRIBE => self.describe(server, header, frame, steps),
-            frontend::EXECUTE => self.execute(server, header, frame, steps),
-            _ => {
-                server.exchange.pipeline.push(Owed::Sync(How::Reply));
-                Ok(Take::Forward)
+    /// Takes what the client has said and the server has refused in its stead, before all that the client says behind it.
+    /// `None`: all of it is taken.
+    #[cold]
+    pub(super) fn says_again(&mut self, mut server: Option<&mut Attached<'_>>, steps: &mut Steps) -> Option<Stop> {
+        while let Some(rest) = self.again.clone().filter(|rest| !rest.is_empty()) {
+            let header = match frame::header(&rest, BATCH_MAX) {
+                Ok(header) => header?,
+                Err(error) => return Some(Stop::Violation(error)),
+            };
+            let frame = &rest[..header.total];
+            match self.frame(server.as_deref_mut(), header, frame, &rest, steps) {
+                Ok(Take::Forward) => steps.to_server.own_bytes(frame),
+                Ok(Take::Behind(front)) => steps.to_server.own_bytes(&frame[front..]),
+                Ok(Take::Drop | Take::Batch(_)) => {}
+                Ok(Take::Stop(stop)) => return Some(stop),
+                Err(error) => return Some(Stop::Violation(error)),
             }
+            self.again = Some(rest.slice(header.total..));
         }
+        self.again = None;
+        None
     }
 }
 

@@ -1,8 +1,11 @@
 //! Unnamed statements that come again and again: prepared once on each server, and nobody can tell.
 
+use std::time::Duration;
+
 use super::{app, direct, rows, shown, trusting, values};
 use crate::support::Database;
 use crate::support::raw::{Message, Raw, bind, execute, message, parse, query, sync, target};
+use crate::support::wait::wait_until;
 
 /// As drivers send a statement without a name.
 fn batch(sql: &str, parameters: &[&str]) -> Vec<u8> {
@@ -191,5 +194,51 @@ fn what_is_computed_beforehand_is_computed_by_the_clients_own_settings() {
         for (client, tenant) in &mut clients {
             assert_eq!(row(client, "SELECT tenant() WHERE $1 = 1", &["1"]), [*tenant]);
         }
+    }
+}
+
+/// Until some backend of this database waits for a lock.
+fn somebody_waits(database: &Database) {
+    let mut own = direct(database);
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database \
+        WHERE datname = current_database())";
+    wait_until("a backend to wait for the lock", Duration::from_secs(30), || rows(&mut own, waiting).concat() == ["1"]);
+}
+
+/// A migration through the pooler, for which a statement that recurs waits: its table, and what functions there are.
+#[test]
+fn a_migration_costs_nobody_an_answer() {
+    for sql in ["SELECT * FROM item WHERE id = $1", "UPDATE item SET name = name || '!' WHERE id = $1 RETURNING *"] {
+        let sql = &sql.replace("'!'", "name");
+        let database = items("recurring_migrated");
+        database.sql("ALTER TABLE item OWNER TO app");
+        let pooler = trusting(&database, 2).start();
+        let (mut client, mut other, mut migrates) = (app(&pooler), app(&pooler), app(&pooler));
+        // On both servers, where others were before.
+        for _ in 0..2 {
+            (0..3).for_each(|_| assert_eq!(said(&mut client, &batch(sql, &["2"])), "12TDCZ"));
+            said(&mut other, &query("BEGIN"));
+            (0..3).for_each(|_| assert_eq!(said(&mut client, &batch(sql, &["2"])), "12TDCZ"));
+            said(&mut migrates, &query("BEGIN"));
+            said(&mut other, &query("COMMIT"));
+            said(&mut migrates, &query("COMMIT"));
+        }
+        said(&mut other, &query("BEGIN"));
+        said(&mut migrates, &query("BEGIN"));
+        said(&mut other, &query("COMMIT"));
+        said(&mut migrates, &query("ALTER TABLE item ADD more text DEFAULT 'x'"));
+        said(&mut migrates, &query("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'"));
+        client.send(&batch(sql, &["1"]));
+        somebody_waits(&database);
+        client.send(&batch("SELECT 7", &[]));
+        said(&mut migrates, &query("COMMIT"));
+        let name = if sql.starts_with("SELECT") { "one" } else { "oneone" };
+        let answers = [(); 2].map(|()| {
+            let answer = client.until(b'Z');
+            answer.iter().find(|message| message.tag == b'D').map(values).unwrap_or_else(|| vec![shown(&answer)])
+        });
+        assert_eq!(answers, [vec!["1".to_owned(), name.to_owned(), "x".to_owned()], vec!["7".to_owned()]], "{sql}");
+        let stored = rows(&mut direct(&database), "SELECT name FROM item WHERE id = 1");
+        assert_eq!(stored.concat(), [name], "it was carried out once");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::recurring::Recurring;
 use super::super::table::Table;
 use super::super::{Attached, Exchange, Relay, Steps, Stop};
 use super::Aftermath;
@@ -14,6 +15,7 @@ struct Pair {
     relay: Relay,
     exchange: Option<Exchange>,
     params: ParamSet,
+    matched: Option<ParamSet>,
     statements: Statements,
     held: Vec<u8>,
     sees: Vec<String>,
@@ -34,6 +36,7 @@ impl Pair {
             relay: Relay::new(Arc::new(Table::default()), params("A"), 1 << 20, own_names),
             exchange: None,
             params: params("A"),
+            matched: None,
             statements: Statements::new(9),
             held: Vec::new(),
             sees: Vec::new(),
@@ -68,7 +71,7 @@ impl Pair {
     fn feed(&mut self) {
         loop {
             let mut steps = Steps::default();
-            let (mut matched, mut assigned) = (None, None);
+            let (mut matched, mut assigned) = (self.matched.clone(), None);
             let server = self.exchange.as_mut().map(|exchange| Attached {
                 exchange,
                 params: &mut self.params,
@@ -367,6 +370,31 @@ fn what_waits_for_settings_of_a_lost_server_goes_to_another() {
     let pair = pair.plays(">Q:vacuum ! >Q:x");
     assert_eq!(pair.sees.join(" "), "!");
     assert_eq!(pair.losses, [Some(Aftermath::Unnoticed)]);
+}
+
+/// A statement that recurs, refused by a server that is lost then: what is under way once more is told, and what is not
+/// goes to another server.
+#[test]
+fn what_was_refused_in_place_of_what_the_client_has_said_is_not_lost_with_its_server() {
+    let batch = ["P::select", "B::", "E:", "S"].map(client).concat();
+    let refused = server("E:0A000");
+    let lost_at_once = [refused.clone(), server("F:57P01")].concat();
+    for (then, sees, runs) in [(refused, "! 08007 Z:I", ""), (lost_at_once, "!", "P:select B E S")] {
+        let mut pair = Pair::new(true);
+        pair.matched = Some(pair.relay.params.clone());
+        pair.relay.recurring = Some(Arc::new(Recurring::new(9)));
+        for answer in ["<1 <2 <C:SELECT <Z:I", "<1 <2 <C:SELECT <Z:I", "<N"] {
+            pair.held.extend_from_slice(&batch);
+            pair.feed();
+            pair = pair.plays(answer);
+        }
+        pair.sees.clear();
+        pair.hear(&then);
+        if pair.losses.is_empty() {
+            pair.lose();
+        }
+        assert_eq!((pair.sees.join(" ").as_str(), pair.runs.join(" ").as_str()), (sees, runs));
+    }
 }
 
 #[test]
