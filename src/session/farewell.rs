@@ -66,6 +66,7 @@ pub async fn give_back(
     let now = Instant::now();
     let Active { lease, mut work } = farewell.active;
     pump::redefined(farewell.relay, &mut work, now);
+    farewell.relay.definitions_are_over(&mut work.exchange);
     let care = pump::care(farewell.relay, &mut work, now);
     let undo = pump::undo(farewell.relay, shared, &mut work.exchange);
     work.xact_ends(shared.micros(now));

@@ -328,16 +328,19 @@ impl Relay {
         }
     }
 
-    /// The transaction is over. If it may have changed definitions for others, what is prepared from now on is read by
-    /// the new ones.
+    /// A transaction is over, or given up. If it may have changed definitions for others, what is prepared from now on is
+    /// read by the new ones. What is owed behind it may be another that changes them.
     #[inline]
-    pub(super) fn definitions_are_over(&self, exchange: &mut Exchange) {
+    pub fn definitions_are_over(&self, exchange: &mut Exchange) {
         let session = &mut exchange.session;
         session.reads_apart = false;
-        if std::mem::take(&mut session.redefines) == Redefines::ForAll {
+        if session.redefines == Redefines::ForAll {
             self.functions.redefined();
             self.table.forget();
             self.recurring.iter().for_each(|recurring| recurring.forget());
+        }
+        if exchange.pipeline.is_empty() {
+            session.redefines = Redefines::Nothing;
         }
     }
 }

@@ -197,6 +197,31 @@ fn what_is_computed_beforehand_is_computed_by_the_clients_own_settings() {
     }
 }
 
+#[test]
+fn a_table_that_is_made_behind_another_request_hides_the_old_one_too() {
+    let database = items("recurring_pipelined");
+    let path = format!("ALTER DATABASE {} SET search_path = early, public", database.name);
+    database.sql(&format!("CREATE SCHEMA early; GRANT ALL ON SCHEMA early TO PUBLIC; {path}"));
+    database.sql("CREATE TABLE gate AS SELECT 1; GRANT ALL ON gate TO PUBLIC");
+    let pooler = trusting(&database, 2).start();
+    let (mut one, mut two, mut three) = (app(&pooler), app(&pooler), app(&pooler));
+    let mut own = direct(&database);
+    own.query("BEGIN");
+    own.query("LOCK gate");
+    let create = "CREATE TABLE early.item AS SELECT 1 AS id, 'hides'::text AS name FROM gate";
+    one.send(&[query("SELECT 1"), query(create)].concat());
+    one.until(b'Z');
+    somebody_waits(&database);
+    (0..3).for_each(|_| assert_eq!(row(&mut two, BY_ID, &["1"]), ["one"]));
+    assert_eq!(said(&mut two, &[parse("n", BY_ID), sync()].concat()), "1Z");
+    own.query("COMMIT");
+    one.until(b'Z');
+    (0..3).for_each(|_| assert_eq!(row(&mut two, BY_ID, &["1"]), ["hides"]));
+    said(&mut three, &[parse("n", BY_ID), sync()].concat());
+    let bound = asks(&mut three, &[bind("", "n", &[b"1"]), execute("", 0), sync()].concat());
+    assert_eq!(values(&bound[1]), ["hides"]);
+}
+
 /// Until some backend of this database waits for a lock.
 fn somebody_waits(database: &Database) {
     let mut own = direct(database);

@@ -126,3 +126,20 @@ fn clients_that_read_alike_share() {
     assert_eq!(rows(&mut with_path(&pooler, "s2"), prepared).concat(), ["1"]);
     drop(database);
 }
+
+/// A temporary table that is made behind other requests, in one write, on a server that has had one before.
+#[test]
+fn what_hides_a_table_behind_other_requests_is_not_overlooked() {
+    let (database, pooler) = two_tables("shared_pipelined");
+    let (mut first, mut second) = (with_path(&pooler, "s2"), with_path(&pooler, "s2"));
+    asks(&mut second, &query("BEGIN; CREATE TEMP TABLE other (n int) ON COMMIT DROP; COMMIT"));
+    assert_eq!(inserts(&mut second), "12CZ");
+    let hides = "CREATE TEMP TABLE ev (at date) ON COMMIT DROP";
+    first.send(&["SELECT 1", "BEGIN", hides].map(query).concat());
+    (0..3).for_each(|_| drop(first.until(b'Z')));
+    let delete = [parse("d", "DELETE FROM ev"), bind("", "d", &[]), execute("", 0), sync()].concat();
+    assert_eq!(inserts(&mut first), "12CZ");
+    assert_eq!(asks(&mut first, &delete), "12CZ");
+    asks(&mut first, &query("COMMIT"));
+    assert_eq!(rows(&mut direct(&database), STORED).concat(), MOMENT);
+}

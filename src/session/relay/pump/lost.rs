@@ -25,6 +25,7 @@ impl Pump {
         let Some(active) = &mut self.active else { return Ok(()) };
         let at = active.lease.endpoint.to_string();
         redefined(&self.relay, &mut active.work, Instant::now());
+        self.relay.definitions_are_over(&mut active.work.exchange);
         let cause = active.work.exchange.last_words.take().map_or(cause, String::from);
         let why = format!("The connection to server {at} was lost: {cause}.");
         scratch.steps.clear();
