@@ -13,12 +13,14 @@ pub fn may_do(text: &[u8], catalog: Option<&Catalog>) -> bool {
         memchr::memchr2_iter(b'-', b'/', text).any(|at| matches!(&text[at..], [b'-', b'-', ..] | [b'/', b'*', ..]));
     let several = memchr::memchr(b';', text).is_some_and(|at| at + 1 < text.len());
     let reaches = begins != Begins::Transaction && catalog.is_none_or(Catalog::has_relations);
-    let settings = begins != Begins::Query && may_name_settings(text);
+    let settings = matches!(begins, Begins::With | Begins::Writes) && names_settings(text);
+    let queries = matches!(begins, Begins::Query | Begins::With);
     comments
         || several
         || reaches
         || settings
-        || (begins == Begins::Query && may_make_table(&text[word..]))
+        || has_other_writing(text)
+        || (queries && may_make_table(&text[word..]))
         || may_call(text, catalog)
 }
 
@@ -26,6 +28,8 @@ pub fn may_do(text: &[u8], catalog: Option<&Catalog>) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begins {
     Query,
+    /// It may write, too.
+    With,
     Writes,
     Transaction,
 }
@@ -38,7 +42,8 @@ fn first_word(text: &[u8]) -> Option<(usize, Begins)> {
     word.copy_from_slice(&text[..end]);
     word.make_ascii_lowercase();
     match &*word {
-        b"select" | b"with" | b"values" | b"table" => Some((end, Begins::Query)),
+        b"with" => Some((end, Begins::With)),
+        b"select" | b"values" | b"table" => Some((end, Begins::Query)),
         b"insert" | b"update" | b"delete" | b"merge" | b"fetch" | b"copy" | b"lock" => Some((end, Begins::Writes)),
         b"begin" | b"start" | b"commit" | b"end" => Some((end, Begins::Transaction)),
         _ => None,
@@ -51,12 +56,15 @@ fn may_make_table(text: &[u8]) -> bool {
         .any(|at| at >= 3 && text.get(at - 3..=at).is_some_and(|part| part.eq_ignore_ascii_case(b"into")))
 }
 
-/// `_settings` of pg_settings, which can be written, or a name in which it may be written otherwise.
-fn may_name_settings(text: &[u8]) -> bool {
-    memchr::memchr2_iter(b'_', b'&', text).any(|at| match text[at] {
-        b'_' => text.get(at + 1..at + 9).is_some_and(|part| part.eq_ignore_ascii_case(b"settings")),
-        _ => text.get(at + 1) == Some(&b'"'),
-    })
+/// `_settings` of pg_settings, which can be written.
+fn names_settings(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'_', text)
+        .any(|at| text.get(at + 1..at + 9).is_some_and(|part| part.eq_ignore_ascii_case(b"settings")))
+}
+
+/// `U&"…"`: a name of which not a letter need stand in the text, and behind which UESCAPE may come before its bracket.
+fn has_other_writing(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'&', text).any(|at| text.get(at + 1) == Some(&b'"'))
 }
 
 /// A name that matters or notifies, with a bracket behind it.

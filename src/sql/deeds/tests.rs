@@ -108,6 +108,9 @@ fn set_config_is_believed_where_it_surely_runs_once() {
         ("insert into t select set_config('a.b', 'x', false)", "unclear Setting"),
         ("select \"set_config\"('a.b', 'x', false)", "a.b=x"),
         ("select U&\"set\\005fconfig\"('a.b', 'x', false)", "unclear Setting"),
+        ("select U&\"set!005fconfig\" uescape '!' ('a.b', 'x', false)", "unclear Setting"),
+        ("select U&\"set!005fconfig\" uescape $$!$$('a.b', 'x', false)", "unclear Text"),
+        ("select U&\"set!005fconfig\" uescape E'!' ('a.b', 'x', false)", "unclear Text"),
         ("select set_config('a.b', 'x', false), generate_series(1, 0)", "unclear Setting"),
         ("explain select set_config('a.b', 'x', false)", ""),
         ("explain analyze select set_config('a.b', 'x', false)", "unclear Setting"),
@@ -259,6 +262,10 @@ fn a_glance_misses_nothing() {
         "select set_config -- x\n('a.b', 'x', false)",
         "select \"set_config\"('a.b', 'x', false)",
         "select U&\"set\\005fconfig\"('a.b', 'x', false)",
+        "select U&\"set!005fconfig\" uescape '!' ('a.b', 'x', false)",
+        "select u&\"set!005fconfig\" UESCAPE $$!$$('a.b', 'x', false)",
+        "with a as (select 1) update pg_settings set setting = 1",
+        "with a as (select 1) update U&\"pg_setting\\0073\" set setting = 1",
         "insert into t values (1, pg_advisory_lock(1))",
         "select * INTO Temp t from u",
         "select * INTO t from u",
@@ -377,6 +384,7 @@ fn parameters_are_read_by_the_code_of_their_types() {
 fn whoever_writes_pg_settings_sets_one() {
     for (text, does_) in [
         ("update pg_settings set setting = 1", "unclear Setting"),
+        ("with a as (select 1) update pg_settings set setting = 1", "unclear Setting"),
         ("explain analyze update pg_settings set setting = 1", "unclear Setting"),
         ("explain update pg_settings set setting = 1", ""),
         ("update U&\"pg!005fsettings\" uescape '!' set setting = 1", "unclear Setting"),

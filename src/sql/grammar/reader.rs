@@ -176,7 +176,8 @@ impl<'a> Reader<'a> {
         let before = self.lexer.clone();
         let clause = self.token().filter(|token| is_uescape(*token, self.source.text)).and_then(|_| self.token());
         match clause {
-            Some(token) if token.kind == Kind::Text(Quote::Plain) => token.end,
+            // In whatever quotes.
+            Some(token) if matches!(token.kind, Kind::Text(_)) => token.end,
             _ => {
                 self.lexer = before;
                 end

@@ -204,6 +204,9 @@ fn whoever_writes_the_settings_by_a_view_of_them_sets_one() {
         &[&*format!("UPDATE U&\"pg\\005fsettings\" {update}")],
         &[&*format!("UPDATE U&\"pg_setting\\0073\" {update}")],
         &[&*format!("UPDATE U&\"pg!005fsettings\" UESCAPE '!' {update}")],
+        &[&*format!("WITH x AS (SELECT 1) UPDATE pg_settings {update}")],
+        &["SELECT U&\"set!005fconfig\" UESCAPE '!' ('work_mem', '9MB', false)"],
+        &["SELECT U&\"set!005fconfig\" UESCAPE $$!$$('work_mem', '9MB', false)"],
         &["CREATE VIEW mine AS TABLE pg_settings", &*format!("UPDATE mine {update}")],
         &["CREATE TEMP VIEW passing AS TABLE pg_settings", &*format!("UPDATE passing {update}"), "DROP VIEW passing"],
     ] {
