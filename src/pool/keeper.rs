@@ -191,8 +191,9 @@ impl Keeper {
     async fn end(mut self) {
         self.registry.permits().withdraw(self.pool.id());
         self.tasks.shutdown().await;
-        // Jobs that nobody began: the servers in them are closed.
-        drop(std::mem::take(&mut self.pool.lock().jobs));
+        // Jobs that nobody began: the servers in them are closed, which takes the lock.
+        let jobs = std::mem::take(&mut self.pool.lock().jobs);
+        drop(jobs);
     }
 }
 
@@ -283,5 +284,24 @@ impl Drop for Login {
             });
             drop(record);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::stats::Tally;
+    use crate::pool::testing::{Bench, acquire, rest};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_of_a_job_that_nobody_began_is_closed_at_the_end() {
+        let bench = Bench::simple(|_| ());
+        let pool = bench.pool("app", "u");
+        acquire(&pool).await.release_after_reset(now(), &mut Tally::default());
+        let (tasks, registry) = (JoinSet::new(), bench.pools.registry.clone());
+        let keeper = Keeper { pool: pool.clone(), registry, tasks, logins: Vec::new(), next_round: now() };
+        keeper.end().await;
+        rest().await;
+        assert_eq!((pool.connections(), bench.dial.connected()), (0, 0));
     }
 }

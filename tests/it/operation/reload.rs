@@ -249,7 +249,8 @@ async fn what_a_reload_takes_with_a_warning_is_told_at_the_console_too() {
     let config = || PoolerConfig::new().database("app", &database);
     let pooler = config().start();
     let console = Session::connect(&pooler.console_dsn()).await;
-    let expired = Pki::new().issue_expired("localhost");
+    let pki = Pki::new();
+    let expired = pki.issue_expired("localhost");
     let [cert, key] = [&expired.cert, &expired.key].map(|path| format!("\"{}\"", path.display()));
     let tls = config().set("client_tls_sslmode", "\"allow\"");
     let tls = tls.set("client_tls_cert_file", &cert).set("client_tls_key_file", &key);
