@@ -171,7 +171,7 @@ fn build(
         ids,
         clients: Clients::default(),
         settings: Interner::default(),
-        verifiers: Verifiers::default(),
+        verifiers: Arc::new(Verifiers::default()),
         process_secret,
         draining: AtomicBool::new(false),
     });

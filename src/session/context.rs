@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::auth::{Strangers, plain_verifier};
 use super::cancel::Canceller;
@@ -54,7 +54,7 @@ pub struct Context {
     /// Equal settings of clients, one allocation each.
     pub settings: Interner,
     /// SCRAM verifiers of users whose plain password is stored.
-    pub verifiers: Verifiers,
+    pub verifiers: Arc<Verifiers>,
     /// Random, for as long as this process lives: strangers' salts come from it.
     pub process_secret: [u8; 32],
     /// No new clients are taken.
@@ -77,11 +77,23 @@ impl Context {
     }
 }
 
-/// Derives SCRAM verifiers for the users of `config`, beside the traffic.
+/// Derives SCRAM verifiers for the users of `config`, beside the traffic, so that logins find them: whoever has to wait for
+/// a derivation can be told from a stranger, who never does. Forgets those of users that are no more.
 pub fn prepare_verifiers(context: &Arc<Context>, config: &Arc<Config>) {
     let (context, config) = (Arc::clone(context), Arc::clone(config));
-    // Nobody waits for it: a login that comes first derives its own.
-    drop(tokio::task::spawn_blocking(move || context.verifiers.prepare(&config, context.strangers(&config))));
+    // Nobody waits for it: a login that comes first asks for its own.
+    drop(tokio::spawn(async move {
+        context.verifiers.known.lock().retain(|user, _| config.userlist.get(user).is_some());
+        let wanted = config.userlist.iter().filter(|_| config.pooler.auth_type.is_scram());
+        for (user, secret) in wanted {
+            if !Arc::ptr_eq(&context.config.load(), &config) {
+                return; // Another reload has begun its own.
+            }
+            if let StoredSecret::Plain(password) = secret {
+                context.verifiers.get(user, password, context.strangers(&config)).await;
+            }
+        }
+    }));
 }
 
 /// How many clients are connected, from their first byte to their last.
@@ -174,40 +186,95 @@ impl Interner {
     }
 }
 
-/// SCRAM verifiers derived from plain passwords: a derivation costs half a millisecond, and logins come in storms.
-#[derive(Debug, Default)]
+/// SCRAM verifiers derived from plain passwords: a derivation costs half a millisecond, or seconds with many
+/// iterations, and logins come in storms.
+#[derive(Debug)]
 pub struct Verifiers {
     known: Mutex<HashMap<Box<str>, Derived>>,
+    /// Whose turn it is to derive. One at a time, so that the traffic never lacks more than one CPU.
+    turn: Arc<Semaphore>,
+}
+
+impl Default for Verifiers {
+    fn default() -> Self {
+        Self { known: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 /// Of which password, and what came of it.
 type Derived = (Secret, Arc<ScramVerifier>);
 
 impl Verifiers {
-    /// The verifier of a user with this password.
-    pub fn get(&self, user: &str, password: &Secret, strangers: Strangers<'_>) -> Arc<ScramVerifier> {
-        if let Some((known, verifier)) = self.known.lock().get(user)
-            && known == password
-            && verifier.iterations() == strangers.iterations
-        {
-            return Arc::clone(verifier);
+    /// The verifier of a user with this password; derived beside the traffic, if it is not known. `None`: the runtime ends.
+    pub async fn get(
+        self: &Arc<Self>,
+        user: &str,
+        password: &Secret,
+        strangers: Strangers<'_>,
+    ) -> Option<Arc<ScramVerifier>> {
+        if let Some(verifier) = self.known(user, password, strangers.iterations) {
+            return Some(verifier);
         }
-        let verifier = Arc::new(plain_verifier(password, user, strangers));
-        self.known.lock().insert(user.into(), (password.clone(), Arc::clone(&verifier)));
-        verifier
+        let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
+        // Somebody else may have waited for the same.
+        if let Some(verifier) = self.known(user, password, strangers.iterations) {
+            return Some(verifier);
+        }
+        let (verifiers, user, password) = (Arc::clone(self), Box::<str>::from(user), password.clone());
+        let secret: Box<[u8]> = strangers.process_secret.into();
+        let (iterations, scram_users) = (strangers.iterations, strangers.scram_users);
+        let derivation = tokio::task::spawn_blocking(move || {
+            // It ends with the derivation, whether the login is still there or not.
+            let _turn = turn;
+            let strangers = Strangers { process_secret: &secret, iterations, scram_users };
+            let verifier = Arc::new(plain_verifier(&password, &user, strangers));
+            verifiers.known.lock().insert(user, (password, Arc::clone(&verifier)));
+            verifier
+        });
+        derivation.await.ok()
     }
 
-    /// Makes ready what the users of `config` need, so that logins find it: whoever has to wait for a derivation can be
-    /// told from a stranger, who never does. Blocks for as long as that takes; forgets users that are no more.
-    pub fn prepare(&self, config: &Config, strangers: Strangers<'_>) {
-        self.known.lock().retain(|user, _| config.userlist.get(user).is_some());
-        if !config.pooler.auth_type.is_scram() {
-            return;
+    fn known(&self, user: &str, password: &Secret, iterations: u32) -> Option<Arc<ScramVerifier>> {
+        let known = self.known.lock();
+        let (of, verifier) = known.get(user)?;
+        (of == password && verifier.iterations() == iterations).then(|| Arc::clone(verifier))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    const STRANGERS: Strangers<'static> = Strangers { process_secret: &[7; 32], iterations: 2, scram_users: (0, 0) };
+
+    #[tokio::test]
+    async fn verifiers_are_derived_beside_the_workers_and_one_at_a_time() {
+        let verifiers = Arc::new(Verifiers::default());
+        let password = Secret::new("p");
+        let turn = Arc::clone(&verifiers.turn).try_acquire_owned().expect("nobody derives");
+        let mut logins = [(); 3].map(|()| Box::pin(verifiers.get("u", &password, STRANGERS)));
+        for login in &mut logins {
+            let waits = poll_fn(|cx| Poll::Ready(login.as_mut().poll(cx).is_pending())).await;
+            assert!(waits, "another derives");
         }
-        for (user, secret) in config.userlist.iter() {
-            if let StoredSecret::Plain(password) = secret {
-                self.get(user, password, strangers);
-            }
+        drop(turn);
+        let [gone, first, second] = logins;
+        let mut gone = gone;
+        let waits = poll_fn(|cx| Poll::Ready(gone.as_mut().poll(cx).is_pending())).await;
+        assert!(waits && verifiers.turn.available_permits() == 0, "its turn has come, and the worker goes on");
+        drop(gone);
+        let first = first.await.expect("a verifier");
+        let second = second.await.expect("a verifier");
+        assert!(Arc::ptr_eq(&first, &second), "once for all");
+        let more = Strangers { iterations: 3, ..STRANGERS };
+        for (password, strangers) in [(Secret::new("q"), STRANGERS), (password.clone(), more)] {
+            let mut again = pin!(verifiers.get("u", &password, strangers));
+            assert!(poll_fn(|cx| Poll::Ready(again.as_mut().poll(cx).is_pending())).await, "it is another");
+            assert_eq!(again.await.expect("a verifier").iterations(), strangers.iterations);
         }
     }
 }

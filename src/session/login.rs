@@ -290,7 +290,8 @@ async fn prove(
     let strangers = context.strangers(config);
     let verifier = match secret {
         Some(StoredSecret::Plain(password)) if config.pooler.auth_type.is_scram() => {
-            Some(context.verifiers.get(user, password, strangers))
+            let verifier = incoming.within(context.verifiers.get(user, password, strangers)).await?;
+            Some(verifier.ok_or_else(|| internal("no secret could be derived"))?)
         }
         _ => None,
     };
