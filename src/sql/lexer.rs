@@ -5,7 +5,7 @@
 mod operator;
 mod quoted;
 
-use super::source::{Dialect, Encoding};
+use super::source::{Dialect, Encoding, says_always_the_same};
 use operator::Run;
 pub(super) use quoted::quoted_parts;
 
@@ -235,7 +235,12 @@ impl Iterator for Lexer<'_> {
     fn next(&mut self) -> Option<Token> {
         let start = self.at;
         let first = *self.text.get(start)?;
-        let hidden = start == 0 && self.dialect.encoding == Encoding::Hiding && !self.text.is_ascii();
+        let hidden = start == 0
+            && match self.dialect.encoding {
+                Encoding::Hiding => !self.text.is_ascii(),
+                Encoding::Unsure => !says_always_the_same(self.text),
+                Encoding::Utf8 | Encoding::AsciiSafe => false,
+            };
         let (kind, end) = if hidden { (Kind::Opaque, self.text.len()) } else { self.scan(first) };
         self.at = end;
         Some(Token { kind, start, end })

@@ -19,4 +19,4 @@ pub use grammar::{
     Argument, Call, Copy, CopyPlace, Create, Discard, Isolation, Item, Kind, Modes, Object, Script, Setting,
     SettingName, Statement, Temp, Value,
 };
-pub use source::{Dialect, Encoding, Source, Span, TEXT_MAX};
+pub use source::{Dialect, Encoding, Source, Span, TEXT_MAX, says_always_the_same};

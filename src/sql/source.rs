@@ -42,6 +42,14 @@ pub enum Encoding {
     /// A quote or backslash may be the second half of a character (SJIS, BIG5, GBK, GB18030, UHC, JOHAB), or the
     /// encoding isn't known here: a text that is not all ASCII is [`Kind::Opaque`].
     Hiding,
+    /// Which one it is, and what a backslash in `'…'` is, is not known: a text that may say something else by that is
+    /// [`Kind::Opaque`].
+    Unsure,
+}
+
+/// Whether a text says the same by whatever settings it is read.
+pub fn says_always_the_same(text: &[u8]) -> bool {
+    text.is_ascii() && memchr::memchr(b'\\', text).is_none()
 }
 
 impl Encoding {

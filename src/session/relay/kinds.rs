@@ -107,9 +107,9 @@ impl Owed {
     #[inline]
     pub(super) fn kinds(&self) -> Kinds {
         match self {
-            Self::Query { effect: Effect::Plain | Effect::Begins, deeds: None, .. }
-            | Self::Function
-            | Self::Inquiry => Kinds::READY,
+            Self::Query { effect: Effect::Plain | Effect::Begins, deeds: None, .. } | Self::Inquiry => Kinds::READY,
+            // It may be set_config().
+            Self::Function => Kinds::READY.and(Kinds::SETS),
             Self::Query { effect: Effect::Forgets, .. } => {
                 Kinds::READY.and(Kinds::of(Effect::Forgets)).and(Kinds::SEALS)
             }

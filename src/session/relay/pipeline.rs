@@ -187,6 +187,9 @@ pub struct Pipeline {
     pub skipping: bool,
     /// The server reads CopyData.
     pub copying_in: bool,
+    /// Something was done that may change by what constants in later texts are read; the server says so before its next
+    /// ReadyForQuery.
+    unreported: bool,
 }
 
 impl Default for Pipeline {
@@ -200,6 +203,7 @@ impl Default for Pipeline {
             unsynced: false,
             skipping: false,
             copying_in: false,
+            unreported: false,
         }
     }
 }
@@ -208,12 +212,12 @@ impl Pipeline {
     /// For the next client.
     pub fn reset(&mut self) {
         // Whatever is added must be named here.
-        let Self { queue, owed, sealed, sealed_unnamed, status, unsynced, skipping, copying_in } = self;
+        let Self { queue, owed, sealed, sealed_unnamed, status, unsynced, skipping, copying_in, unreported } = self;
         queue.clear();
         *owed = Tally::default();
         (*sealed, *sealed_unnamed) = (0, 0);
         *status = Status::Idle;
-        (*unsynced, *skipping, *copying_in) = (false, false, false);
+        (*unsynced, *skipping, *copying_in, *unreported) = (false, false, false, false);
     }
 
     /// Whether the server owes nothing, is idle and in sync.
@@ -271,10 +275,11 @@ impl Pipeline {
         self.owed.forgets > 0
     }
 
-    /// Whether something is owed that may change by what constants in later texts are read.
+    /// Whether it is not known by what constants in later texts are read: something is owed that may change it, or was
+    /// done and not reported yet.
     #[inline]
     pub(super) fn may_set(&self) -> bool {
-        self.owed.sets > 0
+        self.owed.sets > 0 || self.unreported
     }
 
     /// Notes a request.
@@ -367,6 +372,7 @@ impl Pipeline {
 
     #[inline(always)]
     fn forget(&mut self, kinds: Kinds) {
+        self.unreported = (self.unreported || kinds.any(Kinds::SETS)) && !kinds.any(Kinds::READY);
         if !kinds.any(Kinds::RARE) {
             self.owed.ready -= kinds.count(Kinds::READY);
         } else {

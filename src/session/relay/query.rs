@@ -19,7 +19,10 @@ impl Relay {
         if self.is_awaited(header, have) {
             return Take::Stop(Stop::Input);
         }
-        let said = Said::of(text, cut, self.dialect);
+        if self.is_unsure(server.exchange, text) {
+            return Take::Stop(Stop::Hold);
+        }
+        let said = Said::of(text, cut, self.dialect_now(server.exchange));
         self.redefines(server.exchange, said.redefines(text));
         // Outside of a block it is unknown anyway what became of a statement whose answer is lost.
         let in_block = server.exchange.block != Block::Outside || !server.exchange.pipeline.is_empty();

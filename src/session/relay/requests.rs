@@ -56,6 +56,9 @@ impl Relay {
         if self.is_awaited(header, have) {
             return Ok(Take::Stop(Stop::Input));
         }
+        if self.is_unsure(server.exchange, &have[front..]) {
+            return Ok(HOLD);
+        }
         let word = first_word(&have[front..]);
         self.redefines(server.exchange, word.redefines(&have[front..]));
         if named {
@@ -314,6 +317,9 @@ impl Relay {
         if server.statements.touch(statement.id) {
             return Ok(statement);
         }
+        if self.is_unsure(server.exchange, statement.definition()) {
+            return Err(HOLD);
+        }
         let statement = self.read_anew(server.exchange, name, statement);
         if !server.statements.touch(statement.id) {
             prepare(server, &statement, How::Swallow, None, steps);
@@ -342,6 +348,9 @@ impl Relay {
             return None;
         }
         if let Some(definition) = self.unnamed.definition() {
+            if self.is_unsure(server.exchange, definition) {
+                return Some(HOLD);
+            }
             let deeds = self.reads_statement(server.exchange, definition, false);
             let exchange = &mut *server.exchange;
             let word = first_word(definition);

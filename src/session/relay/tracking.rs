@@ -17,7 +17,7 @@ use super::undo::Undo;
 use super::words::{Redefines, Said, first_word};
 use crate::config::model::Listen;
 use crate::sql::deeds::{self, Deed, Deeds, Doubt, What};
-use crate::sql::{Catalog, Dialect};
+use crate::sql::{Catalog, Dialect, Encoding, says_always_the_same};
 use crate::wire::frame::HEADER;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::backend;
@@ -81,16 +81,39 @@ impl Relay {
         self.own.iter().flat_map(|own| own.ties())
     }
 
+    /// Whether a text has to wait because what is owed may change what it says: a backslash escapes or does not, a byte
+    /// beyond ASCII is a half or a whole. The server reports its settings with ReadyForQuery: behind what has no Sync yet
+    /// nothing is known by waiting.
+    #[inline]
+    pub(super) fn is_unsure(&self, exchange: &Exchange, text: &[u8]) -> bool {
+        exchange.pipeline.owes_ready()
+            && self.may_read_otherwise(exchange)
+            && (self.tracks || self.own_names)
+            && !says_always_the_same(until_nul(text))
+    }
+
+    /// What was set in the transaction is undone if that fails.
+    fn may_read_otherwise(&self, exchange: &Exchange) -> bool {
+        exchange.pipeline.may_set() || (!exchange.before.is_empty() && exchange.pipeline.owes_ready())
+    }
+
+    /// By what a text is read that is sent now.
+    pub(super) fn dialect_now(&self, exchange: &Exchange) -> Dialect {
+        let encoding = if self.may_read_otherwise(exchange) { Encoding::Unsure } else { self.dialect.encoding };
+        Dialect { encoding, ..self.dialect }
+    }
+
     /// What the statements of a Query do to the session; `cut` says that more of it is to come.
     pub(super) fn reads(&self, exchange: &mut Exchange, text: &[u8], cut: bool) -> Option<Box<Running>> {
         if !(self.tracks || self.own_names) {
             return None;
         }
         exchange.defining |= cut;
+        let dialect = self.dialect_now(exchange);
         let statements = match cut {
             true => [unclear_deeds()].into(),
-            false if self.tracks => self.functions.read(exchange, text, self.dialect)?,
-            false => read(text, self.dialect)?,
+            false if self.tracks => self.functions.read(exchange, text, dialect)?,
+            false => read(text, dialect)?,
         };
         Some(Box::new(Running { statements, done: 0 }))
     }
@@ -101,10 +124,11 @@ impl Relay {
             return None;
         }
         exchange.defining |= cut;
+        let dialect = self.dialect_now(exchange);
         match cut {
             true => Some(Arc::new(unclear_deeds())),
-            false if self.tracks => self.functions.read_one(exchange, text, self.dialect),
-            false => statement_deeds(until_nul(text), self.dialect),
+            false if self.tracks => self.functions.read_one(exchange, text, dialect),
+            false => statement_deeds(until_nul(text), dialect),
         }
     }
 
@@ -170,7 +194,7 @@ impl Relay {
     /// The same, where it will be read in the transaction under way.
     pub(super) fn intern_here(&self, exchange: &Exchange, definition: &[u8]) -> Arc<Statement> {
         let apart = self.reads_apart(exchange);
-        if apart { self.table.unshared(definition, self.dialect) } else { self.intern(definition) }
+        if apart { self.table.unshared(definition, self.dialect_now(exchange)) } else { self.intern(definition) }
     }
 
     /// Whether texts may mean something now that they mean to nobody else with the client's settings: by what is owed, by

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{app, rows, shown, trusting};
 use crate::support::pooler::Pooler;
-use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
+use crate::support::raw::{Raw, V3_0, bind, execute, extended, message, parse, query, startup, sync};
 use crate::support::{Database, wait_until};
 
 /// What a session of a client that has done nothing is like.
@@ -263,4 +263,49 @@ fn code_within_code_and_tables_within_queries_are_seen() {
     {
         leaves_nothing(&pooler, app(&pooler), &[text], &fresh);
     }
+}
+
+/// A text that says something else by the settings of a request before it, on which it does not wait.
+#[test]
+fn a_text_is_read_by_what_is_set_right_before_it() {
+    let database = creative("leaks_dialect", "SELECT 1");
+    let pooler = trusting(&database, 1).start();
+    let fresh = rows(&mut app(&pooler), FRESH);
+    let parse = |name: &str, text: &[u8]| message(b'P', &[name.as_bytes(), b"\0", text, b"\0\0\0"].concat());
+    let run = |name: &str| [bind("", name, &[]), execute("", 0)].concat();
+    let simple = |text: &[u8]| message(b'Q', &[text, b"\0"].concat());
+    let all = |text: &[u8]| [parse("", text), run("")].concat();
+    let (flush, fails) = (message(b'H', b""), b"SELECT 1 / 0");
+    for (set, text) in [
+        (
+            &b"SET standard_conforming_strings = off"[..],
+            &b"SELECT 'a\\' --', set_config('work_mem', '9MB', false)\n"[..],
+        ),
+        (b"SET client_encoding = 'SJIS'", b"SELECT E'\x95\\', set_config('work_mem', '9MB', false)"),
+        (b"SET client_encoding = 'GBK'", b"SELECT E'\x81\\', pg_advisory_lock(5)"),
+    ] {
+        for (pieces, readies) in [
+            (vec![simple(set), simple(text)], 2),
+            (vec![all(set), sync(), all(text), sync()], 2),
+            (vec![all(set), all(text), sync()], 1),
+            (vec![all(set), simple(text)], 1),
+            (vec![all(set), flush.clone(), parse("n", text), run("n"), sync()], 1),
+            (vec![parse("n", text), sync(), simple(set), run("n"), sync()], 3),
+        ] {
+            let mut client = app(&pooler);
+            client.send(&pieces.concat());
+            (0..readies).for_each(|_| drop(client.until(b'Z')));
+            client.cut();
+            assert_eq!(rows(&mut app(&pooler), FRESH), fresh, "{}", String::from_utf8_lossy(&pieces.concat()));
+        }
+    }
+    // What is set is undone by a failure behind it.
+    let text = b"SELECT '\\', set_config('work_mem', '9MB', false) --'";
+    let mut client = app(&pooler);
+    client.send(&[all(b"SET standard_conforming_strings = off"), flush].concat());
+    client.until(b'C');
+    client.send(&[all(fails), sync(), simple(text)].concat());
+    (0..2).for_each(|_| drop(client.until(b'Z')));
+    client.cut();
+    assert_eq!(rows(&mut app(&pooler), FRESH), fresh);
 }
