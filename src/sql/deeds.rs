@@ -50,6 +50,8 @@ pub enum Deed {
     MayLet(What),
     /// Perhaps what it makes is temporary: only the server knows.
     MayBeTemporary,
+    /// EXECUTE: it runs what has this name.
+    Executes(Name),
     /// `nextval()` or `setval()`: the session has a number of a sequence.
     TakesNumber,
     /// `lastval()` or `currval()`: it asks which number it has.
@@ -139,6 +141,10 @@ pub fn of(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>) 
         return deeds;
     }
     of_kind(&statement.kind, source, catalog, &mut deeds);
+    if let Kind::Execute(span) = explained(&statement.kind) {
+        let name = source.last_part(*span).map(|name| Deed::Executes(Name::from(&*name)));
+        deeds.push(name.unwrap_or(Deed::Unclear(Doubt::Text)));
+    }
     let names_settings = |span: &Span| source.last_part(*span).is_none_or(|name| *name == *b"pg_settings");
     if statement.effects.has(Effects::WRITES) && statement.names.iter().any(names_settings) {
         // Its rule calls set_config(), for whoever updates it, or a view that is made of it here.
@@ -147,6 +153,11 @@ pub fn of(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>) 
     call::calls(statement, source, &mut deeds);
     reach::reaches(statement, source, catalog, &mut deeds);
     deeds
+}
+
+/// The statement that EXPLAIN is for; others are their own.
+fn explained(kind: &Kind) -> &Kind {
+    if let Kind::Explain { inner, .. } = kind { inner } else { kind }
 }
 
 fn nameless(what: What) -> Deed {

@@ -139,10 +139,13 @@ impl Relay {
                 }
                 Ok(Take::Pass)
             }
-            backend::PARSE_COMPLETE => reply(exchange, header.tag, |owed| match owed {
-                Owed::Parse { how, .. } | Owed::Prepare { how, .. } => Some(*how),
-                _ => None,
-            }),
+            backend::PARSE_COMPLETE => {
+                self.is_shown(server);
+                reply(server.exchange, header.tag, |owed| match owed {
+                    Owed::Parse { how, .. } | Owed::Prepare { how, .. } => Some(*how),
+                    _ => None,
+                })
+            }
             backend::BIND_COMPLETE => exchange.is_bound(steps),
             backend::CLOSE_COMPLETE => reply(exchange, header.tag, |owed| match owed {
                 Owed::Close { how, .. } => Some(*how),
@@ -179,6 +182,7 @@ impl Relay {
         match tag {
             b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => {
                 self.names.clear();
+                server.exchange.session.shown.clear();
                 server.statements.clear();
                 self.redo(server);
             }
@@ -201,11 +205,11 @@ impl Relay {
                 }
             }
             Owed::Close { what, .. } => {
-                if let Some(Closed { id, was }) = what.as_deref_mut() {
+                if let Some(Closed { id, was, .. }) = what.as_deref_mut() {
                     *id = id.filter(|id| statements.remove(*id));
                     *was = was.take().and_then(|(name, _)| self.names.remove(&name));
                 }
-                what.take_if(|what| what.id.is_none() && what.was.is_none());
+                what.take_if(|what| what.id.is_none() && what.was.is_none() && what.there.is_none());
             }
             _ => {}
         });

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::ending::Ending;
 use super::loss::Done;
+use super::namespace::Shown;
 use super::numbers::Numbers;
 use super::own::Own;
 use super::pipeline::{How, Owed, Pipeline, Status};
@@ -142,6 +143,8 @@ pub struct Course {
     pub(super) redefines: Redefines,
     /// The transaction has settings of its own by which texts are read.
     pub(super) reads_apart: bool,
+    /// Statements that are there under the client's own names for them.
+    pub(super) shown: SmallVec<[Shown; 1]>,
     /// What was sent in place of what the client has said.
     pub rerun: Rerun,
     /// Whether it has notified there, and who knows.
@@ -179,7 +182,7 @@ pub enum Notifies {
 impl Course {
     /// Whether nothing is to be undone but what the client is known to have.
     pub(super) fn leaves_nothing(&self) -> bool {
-        self.doubts.is_empty() && !self.may_be_there && !self.is_spent && !self.listens
+        self.doubts.is_empty() && !self.may_be_there && !self.is_spent && !self.listens && self.shown.is_empty()
     }
 
     /// For the next client.
@@ -199,6 +202,7 @@ impl Course {
             listens,
             redefines,
             reads_apart,
+            shown,
             rerun,
             notifies,
         } = self;
@@ -208,6 +212,7 @@ impl Course {
         *redefines = Redefines::Nothing;
         rerun.is_over();
         restored.clear();
+        shown.clear();
         may_be_gone.clear();
         asking.clear();
         doubts.clear();

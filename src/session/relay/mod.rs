@@ -13,6 +13,7 @@ pub mod leave;
 pub mod loss;
 pub mod machine;
 mod misnamed;
+mod namespace;
 pub mod numbers;
 pub mod own;
 pub mod pipeline;

@@ -162,7 +162,7 @@ impl Own {
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
             Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
             Deed::Local(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
-            Deed::MayLet(_) | Deed::MayBeTemporary => {}
+            Deed::MayLet(_) | Deed::MayBeTemporary | Deed::Executes(_) => {}
             Deed::Defines | Deed::MayDefine => {}
         }
     }
@@ -245,7 +245,8 @@ impl Own {
         self.savepoints.iter().rposition(|(known, _)| **known == *name)
     }
 
-    fn holds(&mut self, what: What, name: &[u8]) {
+    /// Something of this kind is on its server.
+    pub(super) fn holds(&mut self, what: What, name: &[u8]) {
         if what == What::Channel {
             if !self.now.channels.contains(name) {
                 Arc::make_mut(&mut self.change().channels).insert(name.into());
@@ -262,7 +263,8 @@ impl Own {
         }
     }
 
-    fn lets(&mut self, what: What, name: Option<&[u8]>) {
+    /// It is there no more; without a name, nothing of its kind is.
+    pub(super) fn lets(&mut self, what: What, name: Option<&[u8]>) {
         if what == What::Channel {
             match name {
                 _ if self.now.channels.is_empty() => {}

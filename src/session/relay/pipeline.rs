@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::kinds::{Kinds, Tally};
+use super::namespace::{Shows, There};
 use super::prepared::Statement;
 use super::tracking::Running;
 pub use super::words::Effect;
@@ -104,6 +105,8 @@ pub struct Prepared {
     pub id: Option<StatementId>,
     /// The name that the client has given it, and to what.
     pub name: Option<(Name, Arc<Statement>)>,
+    /// It is prepared under the client's own name for it.
+    pub shows: Option<Shows>,
 }
 
 /// A statement that was closed.
@@ -113,6 +116,8 @@ pub struct Closed {
     pub id: Option<StatementId>,
     /// The client's name that is free from now on, and what it meant.
     pub was: Option<(Name, Arc<Statement>)>,
+    /// What was there under that name.
+    pub there: Option<There>,
 }
 
 impl Owed {

@@ -5,10 +5,12 @@ use bytes::BufMut;
 use super::channels::Hears;
 use super::exchange::{Block, Exchange};
 use super::machine::{Attached, Relay, Stop, Take};
+use super::namespace::is_of_names;
 use super::pipeline::Owed;
 use super::skipping::Spared;
 use super::steps::Steps;
 use super::words::{Effect, Said, first_word};
+use crate::sql::deeds::Deed;
 use crate::wire::frame::{HEADER, Header};
 
 impl Relay {
@@ -40,6 +42,9 @@ impl Relay {
         if effect == Effect::Begins && said.ends_later() {
             effect = Effect::Plain;
         }
+        if effect == Effect::Plain && deeds.as_ref().is_some_and(|running| running.deeds().any(is_of_names)) {
+            effect = Effect::Forgets;
+        }
         let owed = Owed::Query { effect, ends_later, deeds };
         match self.simple(server, owed, &said, steps) {
             Take::Forward if front > 0 => self.without_front(header, front, steps),
@@ -54,7 +59,10 @@ impl Relay {
         }
         if let Owed::Query { deeds: Some(running), .. } = &owed {
             self.notes(server.exchange, running.deeds());
-            if !self.before_numbers(server, running.deeds(), steps) {
+            // BEGIN wants to come first where it has an isolation level.
+            let begins = matches!(said, Said::Several(words) if words.first().is_some_and(|word| word.begins()));
+            let names = running.deeds().filter(|deed| !(begins && matches!(deed, Deed::Executes(_))));
+            if !(self.before_names(server, names, steps) && self.before_numbers(server, running.deeds(), steps)) {
                 return Take::Stop(Stop::Hold);
             }
         }

@@ -105,7 +105,7 @@ impl Relay {
         let pipeline = &server.exchange.pipeline;
         let statement = self.intern_here(server.exchange, definition);
         let there = server.statements.touch(statement.id);
-        let duplicate = self.names.has_taken(name);
+        let duplicate = self.names.has_taken(name) || self.is_of_sql(name);
         // What we are to answer depends on the transaction: in a failed one it is refused.
         if (there || duplicate) && pipeline.owes_ready() {
             return Ok(HOLD);
@@ -136,7 +136,7 @@ impl Relay {
         self.names.insert(Arc::clone(&name), Arc::clone(&statement));
         let name = Some((name, Arc::clone(&statement)));
         if there && !failed {
-            let what = Box::new(Prepared { id: None, name });
+            let what = Box::new(Prepared { id: None, name, shows: None });
             answer(exchange, Owed::Prepare { how: How::Answer, what }, steps);
         } else {
             prepare(server, &statement, How::Reply, name, steps);
@@ -175,6 +175,15 @@ impl Relay {
             server.exchange.pipeline.push(Owed::Bind(How::Reply));
             return Ok(Take::Forward);
         }
+        if self.is_only_of_sql(head.statement) {
+            if !self.asks_sql(server, steps) {
+                return Ok(HOLD);
+            }
+            server.exchange.portals.bind(head.portal, Self::does_of_sql());
+            server.exchange.counts.binds += 1;
+            server.exchange.pipeline.push(Owed::Bind(How::Reply));
+            return Ok(Take::Forward);
+        }
         let statement = match self.prepared(server, head.statement, steps) {
             Ok(statement) => statement,
             Err(take) => return Ok(take),
@@ -210,6 +219,13 @@ impl Relay {
         }
         let (kind, name) = frame::target(have)?;
         if kind == b'S' && self.own_names && !name.is_empty() {
+            if self.is_only_of_sql(name) {
+                if !self.asks_sql(server, steps) {
+                    return Ok(HOLD);
+                }
+                server.exchange.pipeline.push(Owed::Describe);
+                return Ok(Take::Forward);
+            }
             let statement = match self.prepared(server, name, steps) {
                 Ok(statement) => statement,
                 Err(take) => return Ok(take),
@@ -293,8 +309,11 @@ impl Relay {
         if statements_unsure(exchange, steps) {
             return Ok(HOLD);
         }
+        if let Some(take) = self.close_there(exchange, name) {
+            return Ok(take);
+        }
         let was = self.names.remove(name);
-        let what = was.map(|was| Box::new(Closed { id: None, was: Some(was) }));
+        let what = was.map(|was| Box::new(Closed { id: None, was: Some(was), there: None }));
         answer(exchange, Owed::Close { how: How::Answer, what }, steps);
         Ok(Take::Drop)
     }
@@ -394,7 +413,7 @@ pub(super) fn prepare(
 ) {
     let mut close = |id, exchange: &mut Exchange| {
         steps.to_server.own(|out| write_close(id, out));
-        let what = Some(Box::new(Closed { id: Some(id), was: None }));
+        let what = Some(Box::new(Closed { id: Some(id), was: None, there: None }));
         exchange.pipeline.push(Owed::Close { how: How::Swallow, what });
     };
     // In a failed transaction the server is asked even if it has it: the refusal is to be its own.
@@ -407,13 +426,13 @@ pub(super) fn prepare(
     }
     steps.to_server.own(|out| statement.write_parse(out));
     server.exchange.counts.server_parses += 1;
-    let what = Box::new(Prepared { id: Some(statement.id), name });
+    let what = Box::new(Prepared { id: Some(statement.id), name, shows: None });
     server.exchange.pipeline.push(Owed::Prepare { how, what });
 }
 
 /// Whether names of statements have to wait for what becomes of those before them.
 /// Without a Sync behind these the server would keep its answer to itself.
-fn statements_unsure(exchange: &mut Exchange, steps: &mut Steps) -> bool {
+pub(super) fn statements_unsure(exchange: &mut Exchange, steps: &mut Steps) -> bool {
     if exchange.pipeline.statements_unsure() {
         return true;
     }

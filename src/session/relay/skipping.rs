@@ -12,7 +12,8 @@ impl Relay {
     /// The server skips what was sent up to the next Sync. What these messages had changed is taken back.
     pub(super) fn skip_to_sync(&mut self, server: &mut Attached<'_>, steps: &mut Steps) {
         let skipped = server.exchange.pipeline.skip_to_sync();
-        let first_of_client = skipped.iter().find(|owed| !owed.is_prefix());
+        let ours = |owed: &Owed| owed.is_prefix() || matches!(owed, Owed::Prepare { what, .. } if what.shows.is_some());
+        let first_of_client = skipped.iter().find(|owed| !ours(owed));
         let client_skips = first_of_client.is_some();
         let of_simple = matches!(first_of_client, Some(Owed::Query { .. } | Owed::Function));
         for owed in skipped.into_iter().rev() {
@@ -64,6 +65,9 @@ impl Relay {
                 closed.id.iter().for_each(|id| server.statements.insert_doubtful(*id));
                 if let Some((name, statement)) = closed.was {
                     self.names.insert(name, statement);
+                }
+                if let Some(there) = closed.there {
+                    self.not_closed(server.exchange, there);
                 }
             }
             Owed::Query { .. } => {

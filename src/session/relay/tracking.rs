@@ -58,7 +58,10 @@ impl Relay {
         }
         let undo = match exchange.session.is_spent {
             true => Undo::Close,
-            false => Undo::of(self.own.as_deref(), &exchange.session.doubts, exchange.session.may_be_there, listens),
+            false => {
+                let session = &exchange.session;
+                Undo::of(self.own.as_deref(), &session.doubts, session.may_be_there, listens, &session.shown)
+            }
         };
         if let Some(own) = &mut self.own {
             own.unties();
@@ -161,7 +164,7 @@ impl Relay {
     pub(super) fn before_code(&mut self, server: &mut Attached<'_>, deeds: Option<&Deeds>, steps: &mut Steps) -> bool {
         let Some(deeds) = deeds.filter(|_| self.tracks) else { return true };
         self.notes(server.exchange, deeds.iter());
-        self.before_numbers(server, deeds.iter(), steps)
+        self.before_names(server, deeds.iter(), steps) && self.before_numbers(server, deeds.iter(), steps)
     }
 
     /// What the client sends does this: texts may mean another thing from now on, to itself, and when its transaction is over
@@ -273,7 +276,7 @@ impl Relay {
     }
 
     /// The client's session, and the one of its server: the same happens to both.
-    fn sessions(&mut self, exchange: &mut Exchange, change: impl Fn(&mut Own)) {
+    pub(super) fn sessions(&mut self, exchange: &mut Exchange, change: impl Fn(&mut Own)) {
         self.own.as_deref_mut().into_iter().chain(exchange.session.there.as_deref_mut()).for_each(change);
     }
 
@@ -320,13 +323,13 @@ impl Relay {
         self.own.iter_mut().for_each(|own| own.restored());
     }
 
-    fn does(&mut self, server: &mut Attached<'_>, deeds: &[Deed]) {
+    pub(super) fn does(&mut self, server: &mut Attached<'_>, deeds: &[Deed]) {
         for deed in deeds {
             match deed {
                 Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
                 Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
                 Deed::Local(name) => server.exchange.session.reads_apart |= name.is_empty() || is_read_by(name),
-                Deed::Notifies | Deed::Defines | Deed::MayDefine => {}
+                Deed::Notifies | Deed::Defines | Deed::MayDefine | Deed::Executes(_) => {}
                 Deed::AsksNumber | Deed::MayAskNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }
@@ -348,6 +351,9 @@ impl Relay {
                     let reported = self.params.clone();
                     self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));
                     self.resets(server.exchange, deed);
+                    if let Deed::Lets(What::Statement, name) = deed {
+                        self.deallocated(server.exchange, name.as_ref());
+                    }
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What a server was left with by its client, and what undoes that. Prepared statements of the protocol stay.
 
+use super::namespace::{Shown, to_drop};
 use super::own::Own;
 use super::settings::quoted;
 use crate::sql::deeds::{Doubt, What};
@@ -23,7 +24,8 @@ pub enum Undo {
 impl Undo {
     /// What undoes what a client has there, and what nobody knows of. The server may have something temporary
     /// (`temporary`), and it may listen (`listens`).
-    pub fn of(own: Option<&Own>, doubts: &[Doubt], temporary: bool, listens: bool) -> Self {
+    /// Statements of the protocol may be there under the client's names, too (`shown`).
+    pub fn of(own: Option<&Own>, doubts: &[Doubt], temporary: bool, listens: bool, shown: &[Shown]) -> Self {
         let mut commands: Vec<String> = Vec::new();
         let mut add = |command: &str| {
             if !commands.iter().any(|known| known == command) {
@@ -52,7 +54,7 @@ impl Undo {
                 What::Library | What::Seed | What::Connection | What::Replication => return Self::Close,
             }
         }
-        for name in own.iter().flat_map(|own| own.names_of(What::Statement)) {
+        for name in own.iter().flat_map(|own| own.names_of(What::Statement)).chain(to_drop(shown)) {
             add(&format!("DEALLOCATE {}", quoted(&String::from_utf8_lossy(name))));
         }
         if commands.is_empty() {

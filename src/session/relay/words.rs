@@ -176,7 +176,10 @@ impl FirstWord {
             Effect::Copies
         } else if self.begins() {
             Effect::Begins
-        } else if self.may_end() && (word != b"prepare" || prepares_transaction(text)) {
+        } else if word == b"prepare" && !prepares_transaction(text) {
+            // It takes a name.
+            Effect::Forgets
+        } else if self.may_end() {
             Effect::Ends(if cut { Ending::Unclear } else { exit(text).into() })
         } else {
             Effect::Plain
@@ -357,7 +360,7 @@ mod tests {
             ("rollback", false, Effect::Ends(Ending::RollsBack)),
             ("commit", false, Effect::Ends(Ending::Commits)),
             ("commit", true, Effect::Ends(Ending::Unclear)),
-            ("prepare x as select 1", false, Effect::Plain),
+            ("prepare x as select 1", false, Effect::Forgets),
             ("prepare transaction 'x'", false, Effect::Ends(Ending::Unclear)),
         ] {
             assert_eq!(first_word(text.as_bytes()).effect(text.as_bytes(), cut), effect, "{text}");

@@ -5,7 +5,7 @@ use super::super::catalog::{Catalog, Danger, FIRST_NUMBER, is_harmless};
 use super::super::effects::Effects;
 use super::super::grammar::{Create, Kind, Object, Statement};
 use super::super::source::Source;
-use super::{Deed, Deeds, Doubt, What};
+use super::{Deed, Deeds, Doubt, What, explained};
 
 /// Adds what a statement may do by the code that it reaches.
 pub(super) fn reaches(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>, deeds: &mut Deeds) {
@@ -49,11 +49,6 @@ fn add(danger: Danger, deeds: &mut Deeds) {
     add(Danger::ASKS, Deed::MayAskNumber);
     add(Danger::DEFINES, Deed::Defines);
     add(Danger::RUNS_TEXT, Deed::MayDefine);
-}
-
-/// The planner may run functions, too.
-fn explained(kind: &Kind) -> &Kind {
-    if let Kind::Explain { inner, .. } = kind { inner } else { kind }
 }
 
 /// Whether a statement of this kind runs code beyond its own, or has it run while it is planned.

@@ -7,6 +7,7 @@ mod large_objects;
 mod listening;
 mod listening_edges;
 mod mistakes;
+mod namespace;
 mod notices;
 mod numbers;
 mod pins;

@@ -44,7 +44,7 @@ pub(super) fn fit(mut lease: Lease, tracks: bool, now: Instant) -> Option<Lease>
 /// What cleans a server on which anything may have been called.
 pub(super) fn surprised(lease: &Lease) -> Undo {
     events::server_dirty(&lease.shared.id, Dirt::Code);
-    Undo::of(None, &[Doubt::Code], false, false)
+    Undo::of(None, &[Doubt::Code], false, false, &[])
 }
 
 /// It is cleaned of all that it may have been left with by now.

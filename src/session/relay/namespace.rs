@@ -1,0 +1,196 @@
+//! Statements of SQL's PREPARE and those of the protocol have their names in one place, as PostgreSQL has it. The protocol's
+//! are ours on servers: before SQL names one (DEALLOCATE, EXECUTE), it is prepared under the client's own name as well.
+//! SQL's are on the one server that their client keeps, where the protocol finds them as they are.
+
+use super::exchange::Exchange;
+use super::machine::{Attached, Relay, Take};
+use super::pipeline::{Closed, How, Owed, Prepared, Status};
+use super::portals::Does;
+use super::prepared::put_frame;
+use super::requests::statements_unsure;
+use super::steps::Steps;
+use super::tracking::{doubts, unclear_deeds};
+use super::words::Effect;
+use crate::sql::deeds::{Deed, Doubt, Name, What};
+use crate::wire::tag::frontend;
+
+/// A statement of the protocol that is on the server under its client's name for it, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    name: Name,
+    /// It is to be that statement, for it is executed. Else only the name is taken, or to be dropped: it has no text, which is
+    /// read in no time, and whatever has become of its tables.
+    whole: bool,
+    /// Which of the two the server has, if anything.
+    there: Option<bool>,
+}
+
+/// Such a statement on its way: its name, and whether it is that statement.
+pub(super) type Shows = (Name, bool);
+
+/// A definition without a text or parameters.
+const EMPTY: &[u8] = &[0; 3];
+
+impl Relay {
+    /// SQL has given this name to a statement on the client's server.
+    #[inline]
+    pub(super) fn is_of_sql(&self, name: &[u8]) -> bool {
+        self.own.as_deref().is_some_and(|own| own.names_of(What::Statement).any(|known| known == name))
+    }
+
+    /// The same, and the protocol has not.
+    #[inline]
+    pub(super) fn is_only_of_sql(&self, name: &[u8]) -> bool {
+        self.is_of_sql(name) && self.names.get(name).is_none()
+    }
+
+    /// Before statements that do this: what they name is on the server. Returns whether they may go on now: in a failed
+    /// transaction nothing can be prepared.
+    #[must_use]
+    pub(super) fn before_names<'d>(
+        &mut self,
+        server: &mut Attached<'_>,
+        deeds: impl Iterator<Item = &'d Deed>,
+        steps: &mut Steps,
+    ) -> bool {
+        if self.names.is_empty() || !(self.tracks && self.own_names) {
+            return true;
+        }
+        for deed in deeds {
+            let (name, whole) = match deed {
+                Deed::Lets(What::Statement, Some(name)) | Deed::Holds(What::Statement, name) => (name, false),
+                Deed::Executes(name) => (name, true),
+                _ => continue,
+            };
+            if statements_unsure(server.exchange, steps) || !self.shows(server, name, whole, steps) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn shows(&mut self, server: &mut Attached<'_>, name: &Name, whole: bool, steps: &mut Steps) -> bool {
+        let taken = self.names.has_taken(name);
+        let Some(statement) = self.names.get(name).filter(|_| taken).cloned() else { return true };
+        let exchange = &mut *server.exchange;
+        let known = exchange.session.shown.iter().position(|shown| shown.name == *name);
+        // What is to be executed still must be what it is.
+        let whole = whole || known.is_some_and(|at| exchange.session.shown[at].whole);
+        if known.is_some_and(|at| exchange.session.shown[at].there == Some(whole)) {
+            return true;
+        }
+        if exchange.pipeline.owes_ready() {
+            return false;
+        }
+        // Nothing can be parsed there but what has no text.
+        if whole && exchange.pipeline.status == Status::Failed {
+            return true;
+        }
+        if whole && !statement.word().is_planned() {
+            // EXECUTE runs utilities of the protocol, too: what these do is not followed through it.
+            if let Some(at) = known {
+                exchange.session.shown.remove(at);
+                close_name(exchange, name, steps);
+            }
+            return true;
+        }
+        if whole {
+            self.redefines(exchange, statement.redefines());
+            if statement.deeds().is_some() {
+                doubts(exchange, Doubt::Code);
+            }
+        }
+        let definition = if whole { statement.definition() } else { EMPTY };
+        close_name(exchange, name, steps);
+        steps.to_server.own(|out| put_frame(out, frontend::PARSE, &[name, b"\0", definition]));
+        exchange.counts.server_parses += 1;
+        match known {
+            Some(at) => exchange.session.shown[at].whole = whole,
+            None => exchange.session.shown.push(Shown { name: name.clone(), whole, there: None }),
+        }
+        let what = Box::new(Prepared { id: None, name: None, shows: Some((name.clone(), whole)) });
+        exchange.pipeline.push(Owed::Prepare { how: How::Swallow, what });
+        true
+    }
+
+    /// A ParseComplete: what it may be of is there.
+    pub(super) fn is_shown(&mut self, server: &mut Attached<'_>) {
+        let Some(Owed::Prepare { what, .. }) = server.exchange.pipeline.front_mut() else { return };
+        let Some((name, whole)) = what.shows.take() else { return };
+        let mut shown = server.exchange.session.shown.iter_mut();
+        // The client may have closed it since.
+        let Some(shown) = shown.find(|shown| shown.name == name) else { return };
+        shown.there = Some(whole);
+        if whole {
+            self.does(server, &[Deed::Holds(What::Statement, name)]);
+        }
+    }
+
+    /// DEALLOCATE has come to its end, of one statement or of all.
+    pub(super) fn deallocated(&mut self, exchange: &mut Exchange, name: Option<&Name>) {
+        if let Some(name) = name {
+            self.names.remove(name);
+        }
+        exchange.session.shown.retain(|shown| name.is_some_and(|name| shown.name != *name));
+    }
+
+    /// Before a request for a statement of SQL's, as it is. Returns whether it may go on now.
+    pub(super) fn asks_sql(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> bool {
+        // Only what is planned can be prepared so.
+        server.exchange.asks(|_| true);
+        self.begin(server, server.exchange.vetted, steps) && self.before_code(server, Some(&unclear_deeds()), steps)
+    }
+
+    /// What executing such a statement does: that was not kept.
+    pub(super) fn does_of_sql() -> Does {
+        Does { effect: Effect::Plain, ..Does::anything() }
+    }
+
+    /// A Close of a name by which something is on the server: it goes there.
+    pub(super) fn close_there(&mut self, exchange: &mut Exchange, name: &[u8]) -> Option<Take> {
+        let of_sql = self.is_of_sql(name);
+        let shown = exchange.session.shown.iter().position(|shown| *shown.name == *name);
+        if !of_sql && shown.is_none() {
+            return None;
+        }
+        let shown = shown.map(|at| exchange.session.shown.remove(at));
+        self.sessions(exchange, |session| session.lets(What::Statement, Some(name)));
+        let was = self.names.remove(name);
+        let there = Some(There { tie: of_sql.then(|| name.into()), shown });
+        exchange.asks(|_| true);
+        let what = Some(Box::new(Closed { id: None, was, there }));
+        exchange.pipeline.push(Owed::Close { how: How::Reply, what });
+        Some(Take::Forward)
+    }
+
+    /// Such a Close was skipped.
+    pub(super) fn not_closed(&mut self, exchange: &mut Exchange, there: There) {
+        if let Some(name) = &there.tie {
+            self.sessions(exchange, |session| session.holds(What::Statement, name));
+        }
+        exchange.session.shown.extend(there.shown);
+    }
+}
+
+fn close_name(exchange: &mut Exchange, name: &[u8], steps: &mut Steps) {
+    steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[b"S", name, b"\0"]));
+    exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
+}
+
+/// What a server had under the client's own name for it.
+#[derive(Debug)]
+pub struct There {
+    /// The client keeps the server for it.
+    tie: Option<Name>,
+    shown: Option<Shown>,
+}
+
+/// The names that are there only to be dropped, and tie nobody.
+pub(super) fn to_drop(shown: &[Shown]) -> impl Iterator<Item = &[u8]> {
+    shown.iter().filter(|shown| shown.there == Some(false)).map(|shown| &*shown.name)
+}
+
+/// Whether it takes a name of a statement, or gives one back.
+pub(super) fn is_of_names(deed: &Deed) -> bool {
+    matches!(deed, Deed::Holds(What::Statement, _) | Deed::Lets(What::Statement, _))
+}
