@@ -2,6 +2,7 @@
 //! are ours on servers: before SQL names one (DEALLOCATE, EXECUTE), it is prepared under the client's own name as well.
 //! SQL's are on the one server that their client keeps, where the protocol finds them as they are.
 
+use super::Stop;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay, Take};
 use super::pipeline::{Closed, How, Owed, Prepared, Status};
@@ -134,16 +135,31 @@ impl Relay {
         exchange.session.shown.retain(|shown| name.is_some_and(|name| shown.name != *name));
     }
 
-    /// Before a request for a statement of SQL's, as it is. Returns whether it may go on now.
-    pub(super) fn asks_sql(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> bool {
+    /// Binds a portal to a statement of SQL's, as the client says it. What that does was not kept.
+    pub(super) fn bind_of_sql(&mut self, server: &mut Attached<'_>, portal: &[u8], steps: &mut Steps) -> Take {
+        if !self.asks_sql(server, steps) {
+            return Take::Stop(Stop::Hold);
+        }
+        server.exchange.portals.bind(portal, Does { effect: Effect::Plain, ..Does::anything() });
+        server.exchange.counts.binds += 1;
+        server.exchange.pipeline.push(Owed::Bind(How::Reply));
+        Take::Forward
+    }
+
+    /// Describes such a statement.
+    pub(super) fn describe_of_sql(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> Take {
+        if !self.asks_sql(server, steps) {
+            return Take::Stop(Stop::Hold);
+        }
+        server.exchange.pipeline.push(Owed::Describe);
+        Take::Forward
+    }
+
+    /// Returns whether a request for one may go on now.
+    fn asks_sql(&mut self, server: &mut Attached<'_>, steps: &mut Steps) -> bool {
         // Only what is planned can be prepared so.
         server.exchange.asks(|_| true);
         self.begin(server, server.exchange.vetted, steps) && self.before_code(server, Some(&unclear_deeds()), steps)
-    }
-
-    /// What executing such a statement does: that was not kept.
-    pub(super) fn does_of_sql() -> Does {
-        Does { effect: Effect::Plain, ..Does::anything() }
     }
 
     /// A Close of a name by which something is on the server: it goes there.

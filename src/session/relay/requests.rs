@@ -176,13 +176,7 @@ impl Relay {
             return Ok(Take::Forward);
         }
         if self.is_only_of_sql(head.statement) {
-            if !self.asks_sql(server, steps) {
-                return Ok(HOLD);
-            }
-            server.exchange.portals.bind(head.portal, Self::does_of_sql());
-            server.exchange.counts.binds += 1;
-            server.exchange.pipeline.push(Owed::Bind(How::Reply));
-            return Ok(Take::Forward);
+            return Ok(self.bind_of_sql(server, head.portal, steps));
         }
         let statement = match self.prepared(server, head.statement, steps) {
             Ok(statement) => statement,
@@ -220,11 +214,7 @@ impl Relay {
         let (kind, name) = frame::target(have)?;
         if kind == b'S' && self.own_names && !name.is_empty() {
             if self.is_only_of_sql(name) {
-                if !self.asks_sql(server, steps) {
-                    return Ok(HOLD);
-                }
-                server.exchange.pipeline.push(Owed::Describe);
-                return Ok(Take::Forward);
+                return Ok(self.describe_of_sql(server, steps));
             }
             let statement = match self.prepared(server, name, steps) {
                 Ok(statement) => statement,
