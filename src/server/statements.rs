@@ -9,8 +9,9 @@ pub struct StatementId(pub u64);
 /// What this server has prepared under our names.
 #[derive(Debug)]
 pub struct Statements {
-    /// Whether it is certain that it still has each.
-    known: LruCache<StatementId, bool, foldhash::fast::RandomState>,
+    /// Since when it has each for certain, in microseconds of the sessions' clock where somebody wants to know, and else 0;
+    /// `None`: it may have it.
+    known: LruCache<StatementId, Option<u64>, foldhash::fast::RandomState>,
     capacity: usize,
 }
 
@@ -23,22 +24,32 @@ impl Statements {
 
     /// Whether `id` is prepared here for certain; counts as a use.
     pub fn touch(&mut self, id: StatementId) -> bool {
-        self.known.get(&id).copied().unwrap_or_default()
+        self.touch_since(id, 0)
+    }
+
+    /// The same of one that was prepared then or later.
+    pub fn touch_since(&mut self, id: StatementId, since: u64) -> bool {
+        self.known.get(&id).copied().flatten().is_some_and(|at| at >= since)
     }
 
     /// Notes that `id` is prepared here. Never forgets another: that is for [`Statements::evict`].
     pub fn insert(&mut self, id: StatementId) {
-        self.known.put(id, true);
+        self.insert_at(id, 0);
+    }
+
+    /// The same of one whose age matters.
+    pub fn insert_at(&mut self, id: StatementId, now: u64) {
+        self.known.put(id, Some(now));
     }
 
     /// Notes that `id` may be prepared here. It is to be closed before it is prepared again.
     pub fn insert_doubtful(&mut self, id: StatementId) {
-        self.known.put(id, false);
+        self.known.put(id, None);
     }
 
     /// One that was known to be prepared here is not: something has dropped it, and may have dropped others.
     pub fn doubt(&mut self) {
-        self.known.iter_mut().for_each(|(_, certain)| *certain = false);
+        self.known.iter_mut().for_each(|(_, since)| *since = None);
     }
 
     /// Forgets the one that must be closed to stay within capacity, and returns it.
@@ -103,6 +114,8 @@ mod tests {
         assert!(!statements.touch(StatementId(2)));
         statements.insert(StatementId(2));
         assert!(statements.touch(StatementId(2)));
+        statements.insert_at(StatementId(2), 7);
+        assert!(statements.touch_since(StatementId(2), 7) && !statements.touch_since(StatementId(2), 8));
     }
 
     #[test]

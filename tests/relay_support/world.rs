@@ -194,6 +194,8 @@ pub(crate) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) slots: Vec<Slot>,
     pub(super) steps: Steps,
+    /// Microseconds.
+    clock: u64,
     pub given_back: usize,
     pub lost: usize,
     /// With a block that they had committed, and nobody knew.
@@ -250,6 +252,7 @@ pub(crate) fn run(scripts: &[Script], setup: Setup, seed: u64) -> Result<Done, S
         clients,
         slots: (0..setup.servers).map(|_| Slot::new(setup)).collect(),
         steps: Steps::default(),
+        clock: 0,
         given_back: 0,
         lost: 0,
         committed: 0,
@@ -378,6 +381,8 @@ impl World {
         let slot = free[self.random.below(free.len())];
         self.slots[slot].taken = true;
         self.clients[at].server = Some(slot);
+        self.clock += self.random.below(400_000) as u64;
+        self.clients[at].relay.now = self.clock;
         self.clients[at].at_attach = (self.slots[slot].model.commits, self.clients[at].received.len());
         self.feed_client(at)?;
         Ok(true)

@@ -66,6 +66,8 @@ pub struct Relay {
     pub refuses_ties: bool,
     /// The unnamed statements that recur; `None`: each goes as it comes.
     pub recurring: Option<Arc<Recurring>>,
+    /// When it was given its server, in microseconds of the sessions' clock.
+    pub now: u64,
     /// What the client has said and is taken once more, before what it says behind that: the server has refused what was
     /// sent in its stead.
     pub(super) again: Option<Bytes>,
@@ -154,6 +156,7 @@ impl Relay {
             tracks: false,
             refuses_ties: false,
             recurring: None,
+            now: 0,
             again: None,
             pinned: None,
             base: None,

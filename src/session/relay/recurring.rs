@@ -5,7 +5,9 @@
 //!   BindComplete, nothing has been done, and it is sent once more as the client has sent it;
 //! - for texts without constants in quotes ('today' would stay that day) that do nothing to their session;
 //! - by the client's settings: what a planner computes beforehand, it computes by these;
-//! - until somebody changes definitions: a statement goes on reading the old table where a new one hides it.
+//! - until somebody changes definitions: a statement goes on reading the old table where a new one hides it;
+//! - for a second: who changes them past us, or takes rights away, is not seen here, and PostgreSQL goes on with types of
+//!   parameters and with rights to rows that it has once found.
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
@@ -24,16 +26,20 @@ use super::portals::Does;
 use super::prepared::{Hasher, Statement};
 use super::requests::{definition, prepare};
 use super::steps::Steps;
+use super::table::READ_BY;
 use super::words::{Effect, Redefines, first_word};
 use crate::server::statements::StatementId;
 use crate::wire::error::SqlState;
 use crate::wire::frame::{self, FrameError, HEADER};
+use crate::wire::params::ParamSet;
 use crate::wire::tag::{backend, frontend};
 
 /// What is longer, in bytes, goes as it is: it is kept until it is bound.
 const BATCH_MAX: usize = 8 * 1024;
 /// Texts that were seen once are told apart by so many places.
 const PLACES: usize = 1024;
+/// So old, in microseconds, may be what a server has prepared; then it prepares it anew.
+const AGE_MAX: u64 = 1_000_000;
 /// The keys of all that is prepared may take so many bytes.
 const KEYS_MAX: usize = 1 << 20;
 
@@ -219,12 +225,13 @@ impl Relay {
         {
             return None;
         }
-        let key = self.recurring_key(batch.definition);
+        let key = self.recurring_key(server.params, batch.definition);
         let statement = recurring.find(&key, || self.table.unshared(batch.definition, self.dialect))?;
         self.begin(server, true, steps);
         server.exchange.asks(|in_block| word.allows_cancel(in_block));
-        if !server.statements.touch(statement.id) {
+        if !server.statements.touch_since(statement.id, self.now.saturating_sub(AGE_MAX)) {
             prepare(server, &statement, How::Swallow, None, steps);
+            server.statements.insert_at(statement.id, self.now);
         }
         let exchange = &mut *server.exchange;
         steps.to_server.own(|out| {
@@ -257,11 +264,12 @@ impl Relay {
     }
 
     /// All that the plan of a statement, and what is computed beforehand, may depend on.
-    fn recurring_key(&self, definition: &[u8]) -> SmallVec<[u8; 512]> {
+    fn recurring_key(&self, reported: &ParamSet, definition: &[u8]) -> SmallVec<[u8; 512]> {
         let mut key = SmallVec::from_slice(definition);
         key.extend_from_slice(&self.functions.definitions().to_be_bytes());
         let own = self.own_settings().into_iter().flat_map(|own| own.iter());
-        for (name, value) in own.filter(|(name, _)| !HARMLESS.contains(name)) {
+        let reported = READ_BY.iter().filter_map(|name| Some((*name, reported.get(name)?)));
+        for (name, value) in reported.chain(own.filter(|(name, _)| !HARMLESS.contains(name))) {
             for part in [name.as_bytes(), value] {
                 key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
                 key.extend_from_slice(part);

@@ -182,16 +182,27 @@ fn what_is_computed_beforehand_is_computed_by_the_clients_own_settings() {
     // Its author has said IMMUTABLE, wrongly: on a connection of one's own that goes well.
     database.sql(
         "CREATE FUNCTION tenant() RETURNS text LANGUAGE sql IMMUTABLE AS \
-        $$SELECT current_setting('app.tenant')$$",
+        $$SELECT current_setting('app.tenant')$$; \
+        CREATE FUNCTION zone() RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT current_setting('TimeZone')$$; \
+        CREATE FUNCTION lives_in(text) RETURNS text LANGUAGE sql AS $$SELECT set_config('TimeZone', $1, false)$$",
     );
     let pooler = trusting(&database, 1).start();
-    let mut clients = ["x", "y"].map(|tenant| {
+    let mut clients = [("x", "Asia/Tokyo"), ("y", "Asia/Tehran")].map(|(tenant, zone)| {
         let mut client = app(&pooler);
-        said(&mut client, &query(&format!("SET app.tenant = '{tenant}'")));
-        (client, tenant)
+        said(&mut client, &query(&format!("SELECT lives_in('{zone}')")));
+        (client, tenant, zone)
     });
-    for _ in 0..8 {
-        for (client, tenant) in &mut clients {
+    // Before the first of them the server is given the client's settings, and it is not prepared.
+    for (client, _, zone) in &mut clients {
+        for _ in 0..8 {
+            assert_eq!(row(client, "SELECT zone()", &[]), [*zone]);
+        }
+    }
+    for (client, tenant, _) in &mut clients {
+        said(client, &query(&format!("SET TimeZone = 'UTC'; SET app.tenant = '{tenant}'")));
+    }
+    for (client, tenant, _) in &mut clients {
+        for _ in 0..8 {
             assert_eq!(row(client, "SELECT tenant() WHERE $1 = 1", &["1"]), [*tenant]);
         }
     }
@@ -220,6 +231,34 @@ fn a_table_that_is_made_behind_another_request_hides_the_old_one_too() {
     said(&mut three, &[parse("n", BY_ID), sync()].concat());
     let bound = asks(&mut three, &[bind("", "n", &[b"1"]), execute("", 0), sync()].concat());
     assert_eq!(values(&bound[1]), ["hides"]);
+}
+
+/// PostgreSQL keeps the types of parameters that it has found for a statement, and what rows its role may see, for as long
+/// as the statement is prepared.
+#[test]
+fn what_changes_past_the_pooler_is_noticed_soon() {
+    let database = items("recurring_aged");
+    database.sql(
+        "CREATE TABLE at (moment date); GRANT ALL ON at TO PUBLIC; ALTER TABLE item ENABLE ROW LEVEL SECURITY; \
+        CREATE ROLE recurring_seer; GRANT recurring_seer TO app; CREATE POLICY p ON item TO recurring_seer USING (true)",
+    );
+    let pooler = trusting(&database, 1).start();
+    let mut client = app(&pooler);
+    let insert = batch("INSERT INTO at VALUES ($1)", &["2026-11-28 12:34:56"]);
+    (0..3).for_each(|_| assert_eq!(said(&mut client, &insert), "12nCZ"));
+    (0..3).for_each(|_| assert_eq!(row(&mut client, BY_ID, &["1"]), ["one"]));
+    database.sql("ALTER TABLE at ALTER moment TYPE timestamp");
+    database.sql("REVOKE recurring_seer FROM app");
+    let limit = Duration::from_secs(30);
+    wait_until("the new type of a parameter", limit, || {
+        assert_eq!(said(&mut client, &insert), "12nCZ");
+        rows(&mut client, "SELECT max(moment) FROM at").concat() == ["2026-11-28 12:34:56"]
+    });
+    wait_until("the role to be gone", limit, || row(&mut client, BY_ID, &["1"]) == ["12TCZ"]);
+    // Nothing of it stays behind.
+    let ours = "SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql AND statement NOT LIKE '%pg_prepared%'";
+    assert_eq!(rows(&mut client, ours).concat(), ["2"]);
+    database.sql("DROP POLICY p ON item; DROP ROLE recurring_seer");
 }
 
 /// Until some backend of this database waits for a lock.

@@ -39,6 +39,7 @@ impl Pump {
     pub(super) fn attach(&mut self, lease: Lease, asked: u64, now: u64, scratch: &mut Scratch) {
         let mut work = scratch.idle.pop().unwrap_or_default();
         work.catalog_seen = self.catalog_of(&lease);
+        self.relay.now = now;
         work.begins(asked);
         work.tally.assigned(now.saturating_sub(asked));
         work.exchange.session.numbers.begin(
