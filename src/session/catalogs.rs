@@ -88,8 +88,6 @@ pub struct DatabaseCatalog {
     trusted: Arc<[Name]>,
     /// Where sessions find it.
     pub current: Current,
-    /// What texts mean there, as it was found last.
-    definitions: Mutex<Option<Fingerprint>>,
     born: Instant,
     /// From when on there is something to do for a server that comes back, in microseconds since then.
     due: AtomicU64,
@@ -101,6 +99,8 @@ pub struct DatabaseCatalog {
 #[derive(Debug)]
 struct State {
     upkeep: Upkeep,
+    /// What texts mean there, as it was found last.
+    definitions: Option<Fingerprint>,
     /// Why the last look failed, as it was told.
     told: Option<String>,
 }
@@ -123,10 +123,9 @@ impl DatabaseCatalog {
             name: name.into(),
             trusted,
             current,
-            definitions: Mutex::new(None),
             born: Instant::now(),
             due: AtomicU64::new(0),
-            state: Mutex::new(State { upkeep: Upkeep::new(refresh), told: None }),
+            state: Mutex::new(State { upkeep: Upkeep::new(refresh), definitions: None, told: None }),
             looked: Notify::new(),
         }
     }
@@ -218,6 +217,15 @@ impl DatabaseCatalog {
         self.looked.notify_waiters();
     }
 
+    /// This is what texts mean there.
+    fn finds(&self, definitions: Fingerprint) {
+        let mut state = self.state.lock();
+        if state.definitions.as_ref().is_some_and(|before| *before != definitions) {
+            self.current.redefined();
+        }
+        state.definitions = Some(definitions);
+    }
+
     fn succeeded(&self, outcome: &Outcome, begun: Instant) {
         self.state.lock().told = None;
         if let Outcome::Read(catalog, _) = outcome {
@@ -299,10 +307,7 @@ impl Looking {
     async fn read(&self, server: &mut Server, limit: Duration) -> Result<Outcome, SimpleError> {
         let begun = Instant::now();
         let (fingerprint, definitions) = catalog_load::fingerprint(server, limit).await?;
-        let before = self.catalog.definitions.lock().replace(definitions.clone());
-        if before.is_some_and(|before| before != definitions) {
-            self.catalog.current.redefined();
-        }
+        self.catalog.finds(definitions);
         if self.look.fingerprint.as_ref() == Some(&fingerprint) {
             return Ok(Outcome::Same);
         }

@@ -10,7 +10,7 @@ use super::exchange::{Block, Exchange, Redefined};
 use super::machine::Relay;
 use super::portals::Does;
 use super::prepared::Statement;
-use super::words::Redefines;
+use super::words::first_word;
 use crate::session::catalogs::DatabaseCatalog;
 use crate::sql::Dialect;
 use crate::sql::catalog::Catalog;
@@ -214,20 +214,13 @@ impl Relay {
     pub(super) fn defines(&self, exchange: &mut Exchange, tag: &[u8]) {
         if !self.tracks {
             exchange.defining |= may_define(tag);
-            if redefines(tag) {
-                exchange.session.redefines = Redefines::ForAll;
-            }
+            let whom = first_word(tag).redefines(b"");
+            exchange.session.redefines = exchange.session.redefines.max(whom);
         }
         if exchange.defining && tag == b"COMMIT\0" {
             exchange.redefined = Redefined::Surely;
         }
     }
-}
-
-/// Whether a command with this tag may give others' texts another meaning.
-fn redefines(tag: &[u8]) -> bool {
-    let words: [&[u8]; 8] = [b"CREATE ", b"ALTER ", b"DROP ", b"GRANT", b"REVOKE", b"IMPORT ", b"DO\0", b"CALL\0"];
-    words.iter().any(|word| tag.starts_with(word))
 }
 
 /// Whether a command with this tag makes what functions are reached by. A table may be temporary, and mostly has no code.

@@ -127,12 +127,10 @@ impl Relay {
         }
     }
 
-    /// DEALLOCATE has come to its end, of one statement or of all.
-    pub(super) fn deallocated(&mut self, exchange: &mut Exchange, name: Option<&Name>) {
-        if let Some(name) = name {
-            self.names.remove(name);
-        }
-        exchange.session.shown.retain(|shown| name.is_some_and(|name| shown.name != *name));
+    /// DEALLOCATE has come to its end, of one statement; that of all is told by its tag.
+    pub(super) fn deallocated(&mut self, exchange: &mut Exchange, name: &Name) {
+        self.names.remove(name);
+        exchange.session.shown.retain(|shown| shown.name != *name);
     }
 
     /// Binds a portal to a statement of SQL's, as the client says it. What that does was not kept.

@@ -58,22 +58,19 @@ impl Relay {
             return Take::Stop(Stop::Hold);
         }
         if let Owed::Query { deeds: Some(running), .. } = &owed {
-            self.notes(server.exchange, running.deeds());
-            // BEGIN wants to come first where it has an isolation level.
+            // BEGIN wants to come first where it has an isolation level: nothing is prepared for an EXECUTE then.
             let begins = matches!(said, Said::Several(words) if words.first().is_some_and(|word| word.begins()));
-            let names = running.deeds().filter(|deed| !(begins && matches!(deed, Deed::Executes(_))));
-            if !(self.before_names(server, names, steps) && self.before_numbers(server, running.deeds(), steps)) {
+            let deeds = running.deeds().filter(move |deed| !(begins && matches!(deed, Deed::Executes(_))));
+            if !self.before_deeds(server, deeds, steps) {
                 return Take::Stop(Stop::Hold);
             }
         }
         let exchange = &mut *server.exchange;
-        if matches!(owed, Owed::Query { .. }) {
-            // It drops the unnamed statement, unless it is skipped for an error before it.
-            if exchange.pipeline.unsynced && exchange.spared.is_none() {
-                exchange.spared = Some(Box::new(Spared::take(exchange, &mut self.unnamed)));
-            }
-            self.forget_unnamed(exchange);
+        // It drops the unnamed statement, unless it is skipped for an error before it.
+        if exchange.pipeline.unsynced && exchange.spared.is_none() {
+            exchange.spared = Some(Box::new(Spared::take(exchange, &mut self.unnamed)));
         }
+        self.forget_unnamed(exchange);
         exchange.pipeline.push(owed);
         Take::Forward
     }

@@ -163,13 +163,24 @@ impl Relay {
     #[must_use]
     pub(super) fn before_code(&mut self, server: &mut Attached<'_>, deeds: Option<&Deeds>, steps: &mut Steps) -> bool {
         let Some(deeds) = deeds.filter(|_| self.tracks) else { return true };
-        self.notes(server.exchange, deeds.iter());
-        self.before_names(server, deeds.iter(), steps) && self.before_numbers(server, deeds.iter(), steps)
+        self.before_deeds(server, deeds.iter(), steps)
+    }
+
+    /// Before what the client sends and does this. Returns whether it may go on now.
+    #[must_use]
+    pub(super) fn before_deeds<'a>(
+        &mut self,
+        server: &mut Attached<'_>,
+        deeds: impl Iterator<Item = &'a Deed> + Clone,
+        steps: &mut Steps,
+    ) -> bool {
+        self.notes(server.exchange, deeds.clone());
+        self.before_names(server, deeds.clone(), steps) && self.before_numbers(server, deeds, steps)
     }
 
     /// What the client sends does this: texts may mean another thing from now on, to itself, and when its transaction is over
     /// to all.
-    pub(super) fn notes<'a>(&self, exchange: &mut Exchange, deeds: impl Iterator<Item = &'a Deed> + Clone) {
+    fn notes<'a>(&self, exchange: &mut Exchange, deeds: impl Iterator<Item = &'a Deed> + Clone) {
         if !self.tracks {
             return;
         }
@@ -351,8 +362,8 @@ impl Relay {
                     let reported = self.params.clone();
                     self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));
                     self.resets(server.exchange, deed);
-                    if let Deed::Lets(What::Statement, name) = deed {
-                        self.deallocated(server.exchange, name.as_ref());
+                    if let Deed::Lets(What::Statement, Some(name)) = deed {
+                        self.deallocated(server.exchange, name);
                     }
                 }
             }

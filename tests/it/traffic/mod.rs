@@ -63,6 +63,12 @@ fn shown(answer: &[Message]) -> String {
     parts.concat()
 }
 
+/// The answer to these bytes, up to a ReadyForQuery.
+fn asks(client: &mut Raw, bytes: &[u8]) -> String {
+    client.send(bytes);
+    shown(&client.until(b'Z'))
+}
+
 /// The values of a row, NULL as `-`.
 fn values(row: &Message) -> Vec<String> {
     let mut rest = row.body.get(2..).unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{app, rows, shown, trusting};
-use crate::support::raw::{Raw, extended, query, sync};
+use super::{app, asks, rows, trusting};
+use crate::support::raw::{extended, query, sync};
 use crate::support::{Database, PoolerConfig, wait_until};
 
 /// What would tie a client to its server, and what the refusal calls it.
@@ -16,11 +16,6 @@ const TIES: [(&str, &str); 7] = [
     ("LOAD 'plpgsql'", "LOAD"),
     ("SELECT setseed(0.5)", "setseed()"),
 ];
-
-fn asks(client: &mut Raw, bytes: &[u8]) -> String {
-    client.send(bytes);
-    shown(&client.until(b'Z'))
-}
 
 fn refuses(database: &Database) -> PoolerConfig {
     trusting(database, 1).set("pin", "\"error\"")

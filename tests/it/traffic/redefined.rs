@@ -1,16 +1,11 @@
 //! Texts that come to mean another thing: to whoever prepares them afterwards they mean the new one, whoever has changed it
 //! and however.
 
-use super::{app, direct, rows, shown, trusting};
-use crate::support::raw::{Raw, bind, execute, parse, query, sync};
-use crate::support::wait::wait_until;
-use crate::support::{Database, PoolerConfig};
 use std::time::Duration;
 
-fn asks(client: &mut Raw, bytes: &[u8]) -> String {
-    client.send(bytes);
-    shown(&client.until(b'Z'))
-}
+use super::{app, asks, direct, rows, shown, trusting};
+use crate::support::raw::{Raw, bind, execute, parse, query, sync};
+use crate::support::{Database, PoolerConfig, wait_until};
 
 /// Prepared by name, with one parameter.
 fn runs(client: &mut Raw, sql: &str, value: &str) -> String {

@@ -1,6 +1,6 @@
 //! What a client makes its session to be goes with it from server to server, and nobody else ever sees it.
 
-use super::{app, one_server, rows, setting, shown, trusting};
+use super::{app, asks, one_server, rows, setting, shown, trusting};
 use crate::support::Database;
 use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
 
@@ -11,11 +11,6 @@ const FRESH: &str = "SELECT current_setting('work_mem'), nullif(current_setting(
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
     (SELECT count(*) FROM pg_listening_channels()), \
     (SELECT count(*) FROM pg_class WHERE relpersistence = 't' AND relnamespace = pg_my_temp_schema())";
-
-fn asks(client: &mut Raw, bytes: &[u8]) -> String {
-    client.send(bytes);
-    shown(&client.until(b'Z'))
-}
 
 /// By the extended protocol, with values as text.
 fn with_values(sql: &str, values: &[&[u8]]) -> Vec<u8> {

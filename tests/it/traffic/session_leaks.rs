@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{app, rows, shown, trusting};
+use super::{app, asks, rows, trusting};
 use crate::support::pooler::Pooler;
 use crate::support::raw::{Raw, V3_0, bind, execute, extended, message, parse, query, startup, sync};
 use crate::support::{Database, wait_until};
@@ -12,11 +12,6 @@ use crate::support::{Database, wait_until};
 const FRESH: &str = "SELECT current_setting('work_mem'), nullif(current_setting('app.tenant', true), ''), \
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
     (SELECT count(*) FROM pg_depend WHERE refobjid = pg_my_temp_schema())";
-
-fn asks(client: &mut Raw, bytes: &[u8]) -> String {
-    client.send(bytes);
-    shown(&client.until(b'Z'))
-}
 
 fn logged_in(pooler: &Pooler, wishes: &[(&str, &str)]) -> Raw {
     let mut client = Raw::tcp(pooler.port());

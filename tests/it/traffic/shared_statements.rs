@@ -1,15 +1,10 @@
 //! What one client prepares by name is shared with others only where it means the same to them: types of parameters, of
 //! results and of constants are fixed when a text is first parsed.
 
-use super::{app, direct, rows, shown, trusting};
+use super::{app, asks, direct, rows, trusting};
 use crate::support::Database;
 use crate::support::pooler::Pooler;
 use crate::support::raw::{Raw, V3_0, bind, execute, parse, query, startup, sync};
-
-fn asks(client: &mut Raw, bytes: &[u8]) -> String {
-    client.send(bytes);
-    shown(&client.until(b'Z'))
-}
 
 fn with_path(pooler: &Pooler, path: &str) -> Raw {
     let mut client = Raw::tcp(pooler.port());

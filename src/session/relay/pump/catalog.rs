@@ -73,7 +73,7 @@ pub fn redefined(relay: &Relay, work: &mut Work, now: Instant) {
         Redefined::Surely => {
             redefines(relay, work);
             work.changing = None;
-            relay.functions.catalog.iter().for_each(|catalog| catalog.current.redefined());
+            relay.functions.redefined();
         }
     }
 }
