@@ -2,7 +2,7 @@
 
 use super::{app, asks, one_server, rows, setting, shown, trusting};
 use crate::support::Database;
-use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
+use crate::support::raw::{Raw, SYNC, V3_0, bind, execute, extended, parse, query, startup, sync};
 
 /// What a session of a client that has done nothing is like.
 const FRESH: &str = "SELECT current_setting('work_mem'), nullif(current_setting('app.tenant', true), ''), \
@@ -174,8 +174,11 @@ fn what_only_one_server_has_ties_its_client_to_it_until_it_is_gone() {
     let database = Database::create("session_ties");
     let pooler = trusting(&database, 2).set("server_round_robin", "true").set("listen", "\"pin\"").start();
     let (mut one, mut two) = (app(&pooler), app(&pooler));
+    // Answered without a server, and not before the one that it had is back.
+    let rests = |client: &mut Raw| assert_eq!(asks(client, SYNC), "Z");
     one.query("BEGIN");
     two.query("SELECT 1");
+    rests(&mut two);
     one.query("COMMIT");
     let pid = |client: &mut Raw| rows(client, "SELECT pg_backend_pid()").concat().concat();
     for (ties, ends) in TIES {
@@ -187,6 +190,7 @@ fn what_only_one_server_has_ties_its_client_to_it_until_it_is_gone() {
             assert_eq!(pid(&mut one), mine, "{ties}");
             assert_ne!(pid(&mut two), mine, "{ties}");
         }
+        rests(&mut two);
         asks(&mut one, &query(ends));
         let after = [pid(&mut one), pid(&mut one)];
         assert_ne!(after[0], after[1], "{ends}");
