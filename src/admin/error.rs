@@ -70,12 +70,34 @@ impl ClientError for CommandError {
             }
             Self::Refused(reply) => reply.clone(),
             Self::Canceled(_) => ErrorReply::error(SqlState::QUERY_CANCELED, text),
-            Self::Unknown(command) if command.trim_start().to_ascii_lowercase().starts_with("set") => {
-                ErrorReply::error(SqlState::PROTOCOL_VIOLATION, text)
-                    .hint("Settings are changed in the configuration file, followed by RELOAD.")
+            Self::Unknown(command) => {
+                let reply = ErrorReply::error(SqlState::PROTOCOL_VIOLATION, text);
+                match instead_of(command) {
+                    Some(hint) => reply.hint(hint),
+                    None => reply,
+                }
             }
             _ => ErrorReply::error(SqlState::PROTOCOL_VIOLATION, text),
         }
+    }
+}
+
+/// What to do instead of a command that only PgBouncer has.
+fn instead_of(command: &str) -> Option<&'static str> {
+    let lower = command.to_ascii_lowercase();
+    let mut words = lower.split(|c: char| c.is_whitespace() || c == ';').filter(|word| !word.is_empty());
+    match (words.next()?, words.next()) {
+        ("set", _) => Some("Settings are changed in the configuration file, followed by RELOAD."),
+        ("suspend", _) => {
+            Some("There is no SUSPEND: PAUSE waits until no server is in use, and clients wait meanwhile.")
+        }
+        ("show", Some("fds" | "sockets" | "active_sockets")) => {
+            Some("SHOW CLIENTS and SHOW SERVERS have the connections and their addresses.")
+        }
+        ("show", Some("mem")) => Some("The memory that the process uses is VmRSS in /proc/PID/status."),
+        ("show", Some("dns_hosts" | "dns_zones")) => Some("SHOW SERVERS has the addresses that are connected to."),
+        ("show", Some("peers" | "peer_pools")) => Some("There are no peers: one process uses every core."),
+        _ => None,
     }
 }
 
@@ -99,6 +121,23 @@ mod tests {
         assert_eq!(reply.message, "RELOAD failed, see logs for additional details");
         let detail = reply.detail.expect("a detail");
         assert!(detail.starts_with("line 1 is wrong\nline 2") && detail.ends_with("line 5 is wrong\n… and 2 more"));
+    }
+
+    #[test]
+    fn what_only_pgbouncer_has_is_refused_with_what_to_do_instead() {
+        for (text, hint) in [
+            ("SET x = 1;", "followed by RELOAD"),
+            (" suspend;", "PAUSE"),
+            ("SHOW FDS", "SHOW CLIENTS"),
+            ("show  mem;", "VmRSS"),
+            ("SHOW DNS_HOSTS", "SHOW SERVERS"),
+            ("SHOW PEERS", "one process"),
+        ] {
+            let reply = CommandError::unknown(text).reply();
+            assert_eq!(reply.code, SqlState::PROTOCOL_VIOLATION);
+            assert!(reply.hint.as_deref().is_some_and(|it| it.contains(hint)), "{text}: {:?}", reply.hint);
+        }
+        assert_eq!(CommandError::unknown("SHOW settings_of_mine").reply().hint, None);
     }
 
     #[test]

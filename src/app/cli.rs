@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use super::commands::demo::DemoArgs;
@@ -21,6 +21,9 @@ use crate::telemetry::events::process as events;
 
 /// How long what still runs at the end, such as a look-up of a name, may take to stop.
 const STRAGGLERS: Duration = Duration::from_millis(500);
+
+/// A second word; clap takes it for a command.
+const ONE_FILE: &str = "one configuration file is expected; a command goes first: pglifeguard check pooler.toml";
 
 /// PostgreSQL connection pooler: a drop-in for PgBouncer on every core.
 #[derive(Debug, Parser)]
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
             print(&format!("{}\n", version()));
             std::process::exit(0);
         }
+        ErrorKind::ArgumentConflict => Args::command().error(ErrorKind::TooManyValues, ONE_FILE).exit(),
         _ => error.exit(),
     });
     let done = match args.command {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::{Signal, geteuid};
 
@@ -121,6 +122,16 @@ fn a_number_that_another_program_has_now_is_no_pooler() {
     pooler.signal(Signal::TERM);
     assert!(pooler.wait().success());
     assert!(!pid_file.exists());
+}
+
+#[test]
+fn a_second_word_is_no_file() {
+    for words in [["pooler.toml", "check"], ["x", "y"]] {
+        let done = Command::new(env!("CARGO_BIN_EXE_pglifeguard")).args(words).output().expect("it starts");
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{told}");
+        assert!(told.starts_with("error: one configuration file is expected; a command goes first"), "{told}");
+    }
 }
 
 #[test]
