@@ -1,6 +1,7 @@
 //! Parameters that servers report (ParameterStatus) and that follow a client from server to server.
 
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
 /// The parameters that follow every client, in the order in which they are set on a server.
 /// PgBouncer's list; `track_extra_parameters` comes after.
@@ -11,26 +12,71 @@ pub const ALWAYS_TRACKED: [&str; 5] =
 ///
 /// Cloning is cheap, and equal sets are usually the same allocation: [`ParamSet::same`] tells so at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct ParamSet(Arc<Vec<Param>>);
+pub struct ParamSet(Arc<Params>);
 
 type Param = (Arc<str>, Arc<[u8]>);
+
+#[derive(Debug, Default)]
+struct Params {
+    all: Vec<Param>,
+    /// Says nothing but what `all` says.
+    key: OnceLock<Box<[u8]>>,
+}
+
+impl Clone for Params {
+    /// For whoever changes it.
+    fn clone(&self) -> Self {
+        Self { all: self.all.clone(), key: OnceLock::new() }
+    }
+}
+
+impl PartialEq for Params {
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all
+    }
+}
+
+impl Eq for Params {}
+
+impl Hash for Params {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.all.hash(state);
+    }
+}
+
+/// Settings that neither the meaning of a text nor any plan depends on, or that a server never changes.
+const MEANINGLESS: [&str; 13] = [
+    "application_name",
+    "client_min_messages",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "in_hot_standby",
+    "integer_datetimes",
+    "is_superuser",
+    "lock_timeout",
+    "scram_iterations",
+    "server_encoding",
+    "server_version",
+    "statement_timeout",
+    "transaction_timeout",
+];
 
 impl ParamSet {
     /// The value last reported.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+        self.0.all.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 
     /// Notes a value. Returns whether it changed anything.
     pub fn set(&mut self, name: &str, value: &[u8]) -> bool {
-        match self.0.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            Some(at) if &*self.0[at].1 == value => false,
+        match self.position(name) {
+            Some(at) if &*self.0.all[at].1 == value => false,
             Some(at) => {
-                Arc::make_mut(&mut self.0)[at].1 = value.into();
+                self.all_mut()[at].1 = value.into();
                 true
             }
             None => {
-                Arc::make_mut(&mut self.0).push((name.into(), value.into()));
+                self.all_mut().push((name.into(), value.into()));
                 true
             }
         }
@@ -38,19 +84,44 @@ impl ParamSet {
 
     /// Forgets a name. Returns whether it was known.
     pub fn remove(&mut self, name: &str) -> bool {
-        let Some(at) = self.0.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) else { return false };
-        Arc::make_mut(&mut self.0).remove(at);
+        let Some(at) = self.position(name) else { return false };
+        self.all_mut().remove(at);
         true
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.0.all.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
+    fn all_mut(&mut self) -> &mut Vec<Param> {
+        let params = Arc::make_mut(&mut self.0);
+        params.key.take();
+        &mut params.all
+    }
+
+    /// All by which a text is read and planned, as bytes; equal ones mean the same. Made once for all who share the set.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.0.key.get_or_init(|| {
+            let mut key = Vec::new();
+            for (name, value) in self.iter().filter(|(name, _)| !MEANINGLESS.contains(name)) {
+                for part in [name.as_bytes(), value] {
+                    key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+                    key.extend_from_slice(part);
+                }
+            }
+            key.into()
+        })
     }
 
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.all.is_empty()
     }
 
     /// In order of first report.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        self.0.all.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// Whether nobody else holds this allocation.

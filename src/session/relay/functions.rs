@@ -152,6 +152,13 @@ impl Functions {
         self.catalog.as_ref().map_or(0, |catalog| catalog.current.definitions())
     }
 
+    /// By which generation and which definitions a text is read now.
+    #[inline]
+    pub(super) fn numbers(&self) -> [u64; 2] {
+        let current = self.catalog.as_ref().map(|catalog| &catalog.current);
+        current.map_or([0; 2], |current| [current.generation(), current.definitions()])
+    }
+
     /// What texts mean in its database may be another thing from now on.
     pub(super) fn redefined(&self) {
         self.catalog.iter().for_each(|catalog| catalog.current.redefined());

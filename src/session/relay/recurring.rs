@@ -26,7 +26,6 @@ use super::portals::Does;
 use super::prepared::{Hasher, Statement};
 use super::requests::{definition, prepare};
 use super::steps::Steps;
-use super::table::READ_BY;
 use super::words::{Effect, Redefines, first_word};
 use crate::server::statements::StatementId;
 use crate::wire::error::SqlState;
@@ -42,16 +41,6 @@ const PLACES: usize = 1024;
 const AGE_MAX: u64 = 1_000_000;
 /// The keys of all that is prepared may take so many bytes.
 const KEYS_MAX: usize = 1 << 20;
-
-/// Settings that no plan and no constant depends on.
-const HARMLESS: [&str; 6] = [
-    "client_min_messages",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "lock_timeout",
-    "statement_timeout",
-    "transaction_timeout",
-];
 
 /// The texts that recur among the clients of one database.
 #[derive(Debug)]
@@ -79,8 +68,13 @@ impl Recurring {
         Self { hasher: Hasher::default(), most: (room as usize / 2).max(1), known }
     }
 
-    /// The statement for a text and what it depends on, from the second time on.
-    fn find(&self, key: &[u8], make: impl FnOnce() -> Arc<Statement>) -> Option<Arc<Statement>> {
+    /// The statement for a text and what it depends on.
+    fn find(&self, key: &[u8]) -> Option<Arc<Statement>> {
+        self.known.lock().statements.get(key).map(Arc::clone)
+    }
+
+    /// Notes a text that may recur. From the second time on there is a statement for it.
+    fn notes(&self, key: &[u8], make: impl FnOnce() -> Arc<Statement>) -> Option<Arc<Statement>> {
         let mut known = self.known.lock();
         if let Some(statement) = known.statements.get(key) {
             return Some(Arc::clone(statement));
@@ -219,14 +213,15 @@ impl Relay {
         if !word.is_planned() || !batch.is_constant() || self.is_tied() {
             return None;
         }
-        let recurring = Arc::clone(recurring);
-        if self.reads_statement(server.exchange, batch.definition, false).is_some()
-            || (!server.exchange.begun && self.may_lack(server))
-        {
+        if !server.exchange.begun && self.may_lack(server) {
             return None;
         }
         let key = self.recurring_key(server.params, batch.definition);
-        let statement = recurring.find(&key, || self.table.unshared(batch.definition, self.dialect))?;
+        let statement = match recurring.find(&key) {
+            Some(statement) => statement,
+            None if self.reads_statement(server.exchange, batch.definition, false).is_some() => return None,
+            None => recurring.notes(&key, || self.table.unshared(batch.definition, self.dialect))?,
+        };
         self.begin(server, true, steps);
         server.exchange.asks(|in_block| word.allows_cancel(in_block));
         if !server.statements.touch_since(statement.id, self.now.saturating_sub(AGE_MAX)) {
@@ -263,17 +258,15 @@ impl Relay {
         Some(input.len())
     }
 
-    /// All that the plan of a statement, and what is computed beforehand, may depend on.
-    fn recurring_key(&self, reported: &ParamSet, definition: &[u8]) -> SmallVec<[u8; 512]> {
-        let mut key = SmallVec::from_slice(definition);
-        key.extend_from_slice(&self.functions.definitions().to_be_bytes());
-        let own = self.own_settings().into_iter().flat_map(|own| own.iter());
-        let reported = READ_BY.iter().filter_map(|name| Some((*name, reported.get(name)?)));
-        for (name, value) in reported.chain(own.filter(|(name, _)| !HARMLESS.contains(name))) {
-            for part in [name.as_bytes(), value] {
-                key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-                key.extend_from_slice(part);
-            }
+    /// All that the plan of a statement, what is computed beforehand and what we know of it may depend on: of two that are
+    /// equal, what has been found of one holds for the other.
+    fn recurring_key(&self, reported: &ParamSet, definition: &[u8]) -> SmallVec<[u8; 1024]> {
+        let (reported, own) = (reported.key(), self.own_settings().map_or(&b""[..], ParamSet::key));
+        let [generation, definitions] = self.functions.numbers().map(u64::to_be_bytes);
+        let length = reported.len().to_be_bytes();
+        let mut key = SmallVec::new();
+        for part in [definition, &generation, &definitions, &length, reported, own] {
+            key.extend_from_slice(part);
         }
         key
     }

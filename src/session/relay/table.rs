@@ -15,7 +15,7 @@ use crate::wire::params::ParamSet;
 
 /// Reported settings by which constants and names in a text are read: what is parsed once stays so, types of parameters
 /// too.
-pub(super) const READ_BY: [&str; 6] =
+const READ_BY: [&str; 6] =
     ["client_encoding", "DateStyle", "IntervalStyle", "search_path", "standard_conforming_strings", "TimeZone"];
 
 /// The same of settings that nobody reports.
