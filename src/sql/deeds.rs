@@ -141,8 +141,8 @@ pub fn of(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>) 
         return deeds;
     }
     of_kind(&statement.kind, source, catalog, &mut deeds);
-    if let Kind::Execute(span) = explained(&statement.kind) {
-        let name = source.last_part(*span).map(|name| Deed::Executes(Name::from(&*name)));
+    if let Some(span) = executed(&statement.kind) {
+        let name = source.last_part(span).map(|name| Deed::Executes(Name::from(&*name)));
         deeds.push(name.unwrap_or(Deed::Unclear(Doubt::Text)));
     }
     let names_settings = |span: &Span| source.last_part(*span).is_none_or(|name| *name == *b"pg_settings");
@@ -158,6 +158,15 @@ pub fn of(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>) 
 /// The statement that EXPLAIN is for; others are their own.
 fn explained(kind: &Kind) -> &Kind {
     if let Kind::Explain { inner, .. } = kind { inner } else { kind }
+}
+
+/// The prepared statement that is run, or explained, by name.
+fn executed(kind: &Kind) -> Option<Span> {
+    match explained(kind) {
+        Kind::Execute(name) => Some(*name),
+        Kind::Create(create) => create.executes,
+        _ => None,
+    }
 }
 
 fn nameless(what: What) -> Deed {

@@ -342,6 +342,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("synchronous_commit", "off"),
+    ("max_prepared_transactions", "10"),
     ("wal_level", "replica"),
     ("max_wal_senders", "20"),
     ("wal_keep_size", "128MB"),

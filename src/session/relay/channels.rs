@@ -154,12 +154,13 @@ impl Relay {
         match deed {
             Deed::Holds(What::Channel, _) if self.listen != Listen::Pin => None,
             Deed::Holds(what, _) => Some(*what),
+            Deed::Executes(name) => self.shows_whole(name).then_some(What::Statement),
             _ => None,
         }
     }
 
     /// Whether it may be; then it counts among those that are, until it gives the server back.
-    fn may_be_tied(&self, exchange: &mut Exchange, what: What) -> Result<(), ErrorReply> {
+    pub(super) fn may_be_tied(&self, exchange: &mut Exchange, what: What) -> Result<(), ErrorReply> {
         if self.refuses_ties {
             return Err(no_tie(what));
         }

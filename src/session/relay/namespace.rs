@@ -7,7 +7,7 @@ use super::exchange::Exchange;
 use super::machine::{Attached, Relay, Take};
 use super::pipeline::{Closed, How, Owed, Prepared, Status};
 use super::portals::Does;
-use super::prepared::put_frame;
+use super::prepared::{SERVER_NAME, put_frame};
 use super::requests::statements_unsure;
 use super::steps::Steps;
 use super::tracking::{doubts, unclear_deeds};
@@ -19,18 +19,25 @@ use crate::wire::tag::frontend;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     name: Name,
-    /// It is to be that statement, for it is executed. Else only the name is taken, or to be dropped: it has no text, which is
-    /// read in no time, and whatever has become of its tables.
+    /// It is to be that statement, for it is executed. Else only the name is taken, or to be dropped: what stands for it has
+    /// no text, which is read in no time, and whatever has become of its tables.
     whole: bool,
     /// Which of the two the server has, if anything.
     there: Option<bool>,
 }
 
+impl Shown {
+    /// Whether this is its name.
+    pub(super) fn is(&self, name: &[u8]) -> bool {
+        *self.name == *name
+    }
+}
+
 /// Such a statement on its way: its name, and whether it is that statement.
 pub(super) type Shows = (Name, bool);
 
-/// A definition without a text or parameters.
-const EMPTY: &[u8] = &[0; 3];
+/// A definition without a text. Its parameter is of a type that no value has: EXECUTE of it fails, whatever is given.
+const EMPTY: &[u8] = &[0, 0, 1, 0, 0, 0, 0];
 
 impl Relay {
     /// SQL has given this name to a statement on the client's server.
@@ -54,7 +61,9 @@ impl Relay {
         deeds: impl Iterator<Item = &'d Deed>,
         steps: &mut Steps,
     ) -> bool {
-        if self.names.is_empty() || !(self.tracks && self.own_names) {
+        // A Close that is under way may be skipped: then there is one still.
+        let none = self.names.is_empty() && !server.exchange.pipeline.statements_unsure();
+        if none || !(self.tracks && self.own_names) {
             return true;
         }
         for deed in deeds {
@@ -70,9 +79,18 @@ impl Relay {
         true
     }
 
+    /// Whether EXECUTE of this name has a statement of the protocol prepared under it.
+    pub(super) fn shows_whole(&self, name: &[u8]) -> bool {
+        self.tracks
+            && self.own_names
+            && self.names.has_taken(name)
+            && self.names.get(name).is_some_and(|statement| statement.word().is_planned())
+    }
+
     fn shows(&mut self, server: &mut Attached<'_>, name: &Name, whole: bool, steps: &mut Steps) -> bool {
-        let taken = self.names.has_taken(name);
-        let Some(statement) = self.names.get(name).filter(|_| taken).cloned() else { return true };
+        // By a name like ours another client's statement may be known there.
+        let showable = self.names.has_taken(name) && !name.starts_with(SERVER_NAME);
+        let Some(statement) = self.names.get(name).filter(|_| showable).cloned() else { return true };
         let exchange = &mut *server.exchange;
         let known = exchange.session.shown.iter().position(|shown| shown.name == *name);
         // What is to be executed still must be what it is.
@@ -90,9 +108,13 @@ impl Relay {
         if whole && !statement.word().is_planned() {
             // EXECUTE runs utilities of the protocol, too: what these do is not followed through it.
             if let Some(at) = known {
-                exchange.session.shown.remove(at);
-                close_name(exchange, name, steps);
+                let was = exchange.session.shown.remove(at);
+                close_name(exchange, name, Some(was), steps);
             }
+            return true;
+        }
+        if whole && self.may_be_tied(exchange, What::Statement).is_err() {
+            // It is refused where it would be executed.
             return true;
         }
         if whole {
@@ -102,13 +124,11 @@ impl Relay {
             }
         }
         let definition = if whole { statement.definition() } else { EMPTY };
-        close_name(exchange, name, steps);
+        let was = known.map(|at| exchange.session.shown.remove(at));
+        close_name(exchange, name, was, steps);
         steps.to_server.own(|out| put_frame(out, frontend::PARSE, &[name, b"\0", definition]));
         exchange.counts.server_parses += 1;
-        match known {
-            Some(at) => exchange.session.shown[at].whole = whole,
-            None => exchange.session.shown.push(Shown { name: name.clone(), whole, there: None }),
-        }
+        exchange.session.shown.push(Shown { name: name.clone(), whole, there: None });
         let what = Box::new(Prepared { id: None, name: None, shows: Some((name.clone(), whole)) });
         exchange.pipeline.push(Owed::Prepare { how: How::Swallow, what });
         true
@@ -118,13 +138,25 @@ impl Relay {
     pub(super) fn is_shown(&mut self, server: &mut Attached<'_>) {
         let Some(Owed::Prepare { what, .. }) = server.exchange.pipeline.front_mut() else { return };
         let Some((name, whole)) = what.shows.take() else { return };
-        let mut shown = server.exchange.session.shown.iter_mut();
-        // The client may have closed it since.
-        let Some(shown) = shown.find(|shown| shown.name == name) else { return };
+        let exchange = &mut *server.exchange;
+        // A Close may be under way, which may be skipped.
+        let mut closes = exchange.pipeline.iter_mut().filter_map(Owed::there_mut);
+        if let Some(there) = closes.find(|there| there.shown.as_ref().is_some_and(|shown| shown.name == name)) {
+            there.shown.iter_mut().for_each(|shown| shown.there = Some(whole));
+            there.tie = there.tie.take().or_else(|| whole.then_some(name));
+            return;
+        }
+        drop(closes);
+        let Some(shown) = exchange.session.shown.iter_mut().find(|shown| shown.name == name) else { return };
         shown.there = Some(whole);
         if whole {
             self.does(server, &[Deed::Holds(What::Statement, name)]);
         }
+    }
+
+    /// One on its way was refused or skipped: under its name there is what was there before, if that was not closed.
+    pub(super) fn not_shown(exchange: &mut Exchange, name: &Name) {
+        exchange.session.shown.retain(|shown| shown.name != *name || shown.there.is_some());
     }
 
     /// DEALLOCATE has come to its end, of one statement; that of all is told by its tag.
@@ -138,7 +170,8 @@ impl Relay {
         if !self.asks_sql(server, steps) {
             return Take::Stop(Stop::Hold);
         }
-        server.exchange.portals.bind(portal, Does { effect: Effect::Plain, ..Does::anything() });
+        let does = Does { effect: Effect::Plain, ..Does::anything() };
+        server.exchange.binds(portal, does);
         server.exchange.counts.binds += 1;
         server.exchange.pipeline.push(Owed::Bind(How::Reply));
         Take::Forward
@@ -186,9 +219,22 @@ impl Relay {
     }
 }
 
-fn close_name(exchange: &mut Exchange, name: &[u8], steps: &mut Steps) {
+/// Closes what may be there under a name, and surely is if it `was` noted.
+fn close_name(exchange: &mut Exchange, name: &[u8], was: Option<Shown>, steps: &mut Steps) {
     steps.to_server.own(|out| put_frame(out, frontend::CLOSE, &[b"S", name, b"\0"]));
-    exchange.pipeline.push(Owed::Close { how: How::Swallow, what: None });
+    let there = was.map(|was| There { tie: None, shown: Some(was) });
+    let what = there.map(|there| Box::new(Closed { id: None, was: None, there: Some(there) }));
+    exchange.pipeline.push(Owed::Close { how: How::Swallow, what });
+}
+
+impl Owed {
+    /// What a Close closes that is there under the client's name for it.
+    fn there_mut(&mut self) -> Option<&mut There> {
+        match self {
+            Self::Close { what: Some(closed), .. } => closed.there.as_mut(),
+            _ => None,
+        }
+    }
 }
 
 /// What a server had under the client's own name for it.

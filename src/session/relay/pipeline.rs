@@ -184,6 +184,8 @@ pub struct Pipeline {
     sealed: usize,
     /// The same of those that take the unnamed statement.
     sealed_unnamed: usize,
+    /// How many of those that end an implicit transaction were noted.
+    ends: u64,
     /// As of the last ReadyForQuery.
     pub status: Status,
     /// Messages of the extended protocol were sent since the last Sync.
@@ -204,6 +206,7 @@ impl Default for Pipeline {
             owed: Tally::default(),
             sealed: 0,
             sealed_unnamed: 0,
+            ends: 0,
             status: Status::Idle,
             unsynced: false,
             skipping: false,
@@ -217,10 +220,11 @@ impl Pipeline {
     /// For the next client.
     pub fn reset(&mut self) {
         // Whatever is added must be named here.
-        let Self { queue, owed, sealed, sealed_unnamed, status, unsynced, skipping, copying_in, unreported } = self;
+        let Self { queue, owed, sealed, sealed_unnamed, ends, status, unsynced, skipping, copying_in, unreported } =
+            self;
         queue.clear();
         *owed = Tally::default();
-        (*sealed, *sealed_unnamed) = (0, 0);
+        (*sealed, *sealed_unnamed, *ends) = (0, 0, 0);
         *status = Status::Idle;
         (*unsynced, *skipping, *copying_in, *unreported) = (false, false, false, false);
     }
@@ -261,6 +265,17 @@ impl Pipeline {
         self.owed.ready > 0
     }
 
+    /// The number of the implicit transaction that the next request is in.
+    #[inline]
+    pub fn noted(&self) -> u64 {
+        self.ends
+    }
+
+    /// The number of that which the oldest reply owed is in.
+    pub fn owed(&self) -> u64 {
+        self.ends.saturating_sub(self.owed.ready as u64)
+    }
+
     /// Whether it is still open which statements there will be when the server reads the next message,
     /// and that message does not share the fate of those that decide it.
     #[inline]
@@ -294,6 +309,7 @@ impl Pipeline {
         if kinds.any(Kinds::READY) {
             // Each of them ends an implicit transaction, and with it what was sent without Sync before.
             self.unsynced = false;
+            self.ends += 1;
         } else if !kinds.any(Kinds::ANSWER.and(Kinds::DOUBTFUL)) {
             self.unsynced = true;
         }
@@ -330,6 +346,11 @@ impl Pipeline {
     /// All that is owed, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Owed> {
         self.queue.iter()
+    }
+
+    /// The same, to be changed in what is not counted.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Owed> {
+        self.queue.iter_mut()
     }
 
     /// Gives all of it up, newest first.
@@ -413,68 +434,9 @@ impl Pipeline {
         (0..doubtful).for_each(|_| self.push_front(Owed::DoubtfulSync));
         skipped
     }
-
-    /// The server has begun to copy in. It reads past the Syncs behind the COPY, up to the first other message,
-    /// unless the COPY fails before it reads any: until then they are in doubt.
-    pub fn copy_in_begins(&mut self) {
-        self.copying_in = true;
-        let mut at = 1;
-        while let Some(owed) = self.queue.get_mut(at) {
-            match owed {
-                Owed::Sync(_) => {
-                    self.owed.remove(owed.kinds());
-                    *owed = Owed::DoubtfulSync;
-                    self.owed.add(owed.kinds());
-                    at += 1;
-                }
-                Owed::CopyEnd => {
-                    self.owed.remove(owed.kinds());
-                    self.queue.remove(at);
-                    self.copying_in = false;
-                    break;
-                }
-                _ => break,
-            }
-        }
-        // A Sync that is read past does not end the transaction.
-        self.unsynced |= !self.owes_ready();
-    }
-
-    /// Whether a Sync is in doubt.
-    #[inline]
-    pub fn in_doubt(&self) -> bool {
-        self.owed.doubtful > 0
-    }
-
-    /// The COPY went well, so the server has read all of it, and past these.
-    pub fn drop_doubtful(&mut self) {
-        self.queue.retain(|owed| !matches!(owed, Owed::DoubtfulSync));
-        self.owed.doubtful = 0;
-    }
-
-    /// The server answers something else: those in doubt before it were read past.
-    pub fn drop_doubtful_front(&mut self) {
-        while matches!(self.front(), Some(Owed::DoubtfulSync)) {
-            self.pop();
-        }
-    }
-
-    /// The COPY failed. One ReadyForQuery is like another, so the certain Syncs among those in doubt come first.
-    /// Returns whether nothing is owed behind that tells by its reply what became of those in doubt.
-    pub fn sort_doubtful(&mut self) -> bool {
-        let rank = |owed: &Owed| match owed {
-            Owed::Sync(_) => 0,
-            Owed::DoubtfulSync => 1,
-            _ => 2,
-        };
-        let start = usize::from(matches!(self.front(), Some(Owed::Query { .. })));
-        let silent = |owed: &&Owed| owed.is_sync() || owed.is_answer() || matches!(owed, Owed::DoubtfulSync);
-        let end = start + self.queue.range(start..).take_while(silent).count();
-        self.queue.make_contiguous()[start..end].sort_by_key(rank);
-        end == self.queue.len()
-    }
 }
 
+mod doubtful;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::exchange::Exchange;
 use super::tracking::unclear_deeds;
 use super::words::Effect;
 use crate::sql::deeds::{Deed, Deeds};
@@ -45,6 +46,8 @@ pub struct Portals {
     unnamed: Does,
     /// The unnamed one was executed since it was bound.
     executed: bool,
+    /// In which implicit transaction it was bound, by number.
+    within: u64,
     /// Those that may do more than nothing that matters.
     named: SmallVec<[Named; 1]>,
     /// There are more of those.
@@ -57,15 +60,18 @@ struct Named {
     does: Does,
     /// It was executed since it was bound.
     executed: bool,
+    /// In which implicit transaction it was bound last.
+    within: u64,
 }
 
 /// So many are told apart.
 const NAMED_MAX: usize = 32;
 
 impl Portals {
-    /// A portal is bound to a statement that may do this.
-    pub fn bind(&mut self, portal: &[u8], does: Does) {
+    /// A portal is bound to a statement that may do this, in the implicit transaction of this number.
+    pub fn bind(&mut self, portal: &[u8], does: Does, within: u64) {
         if portal.is_empty() {
+            self.within = within;
             // Should this Bind fail, and a savepoint save the transaction, there is the old one.
             let replaces = self.executed || !self.unnamed.effect.may_end();
             self.unnamed = if replaces { does } else { either(&self.unnamed, does) };
@@ -76,8 +82,9 @@ impl Portals {
             // One of the two Binds fails, unless a Close stands between them, which may fail as well.
             known.does = either(&known.does, does);
             known.executed = false;
+            known.within = within;
         } else if !does.is_nothing() && self.named.len() < NAMED_MAX {
-            self.named.push(Named { name: portal.into(), does, executed: false });
+            self.named.push(Named { name: portal.into(), does, executed: false, within });
         } else {
             self.more |= !does.is_nothing();
         }
@@ -109,21 +116,33 @@ impl Portals {
         self.more || self.named.iter().any(|known| !known.executed && known.does.deeds.is_some())
     }
 
-    /// A Bind or an Execute may not have been carried out.
-    pub fn doubt(&mut self) {
-        self.unnamed = Does::anything();
-        self.executed = false;
+    /// A Bind or an Execute may not have been carried out in the implicit transaction of this number. What was bound behind
+    /// that is what it is.
+    pub fn doubt(&mut self, within: u64) {
+        if self.within <= within {
+            self.unnamed = Does::anything();
+            self.executed = false;
+        }
         // One that was bound again may be the old one.
-        self.named.iter_mut().for_each(|known| known.does = Does::anything());
+        let doubtful = self.named.iter_mut().filter(|known| known.within <= within);
+        doubtful.for_each(|known| known.does = Does::anything());
     }
 
     /// The transaction is over, and they with it.
     pub fn clear(&mut self) {
         // Whatever is added must be named here.
-        let Self { unnamed, executed, named, more } = self;
+        let Self { unnamed, executed, within, named, more } = self;
         *unnamed = Does::default();
-        (*executed, *more) = (false, false);
+        (*executed, *within, *more) = (false, 0, false);
         named.clear();
+    }
+}
+
+impl Exchange {
+    /// A portal is bound to a statement that may do this.
+    #[inline]
+    pub(super) fn binds(&mut self, portal: &[u8], does: Does) {
+        self.portals.bind(portal, does, self.pipeline.noted());
     }
 }
 
@@ -151,9 +170,9 @@ mod tests {
     #[test]
     fn a_portal_is_what_it_was_bound_to() {
         let mut portals = Portals::default();
-        portals.bind(b"", Does::effect(COMMIT));
-        portals.bind(b"a", Does::effect(Effect::Copies));
-        portals.bind(b"b", Does::effect(Effect::Plain));
+        portals.bind(b"", Does::effect(COMMIT), 0);
+        portals.bind(b"a", Does::effect(Effect::Copies), 0);
+        portals.bind(b"b", Does::effect(Effect::Plain), 0);
         let executed = [&b""[..], b"a", b"b", b"c"].map(|portal| portals.execute(portal).effect);
         assert_eq!(executed, [COMMIT, Effect::Copies, Effect::Plain, Effect::Plain]);
         portals.clear();
@@ -163,15 +182,15 @@ mod tests {
     #[test]
     fn one_that_is_bound_again_may_be_either() {
         let mut portals = Portals::default();
-        portals.bind(b"a", Does::effect(COMMIT));
-        portals.bind(b"a", Does::effect(COMMIT));
+        portals.bind(b"a", Does::effect(COMMIT), 0);
+        portals.bind(b"a", Does::effect(COMMIT), 0);
         assert_eq!(portals.execute(b"a").effect, COMMIT);
-        portals.bind(b"a", Does::effect(Effect::Plain));
+        portals.bind(b"a", Does::effect(Effect::Plain), 0);
         assert_eq!(portals.execute(b"a").effect, Effect::Any);
-        portals.bind(b"", Does::effect(COMMIT));
-        portals.bind(b"", Does::effect(Effect::Plain));
+        portals.bind(b"", Does::effect(COMMIT), 0);
+        portals.bind(b"", Does::effect(Effect::Plain), 0);
         assert_eq!(portals.execute(b"").effect, Effect::Any);
-        portals.bind(b"", Does::effect(Effect::Plain));
+        portals.bind(b"", Does::effect(Effect::Plain), 0);
         assert_eq!(portals.execute(b"").effect, Effect::Plain, "it was executed before");
     }
 
@@ -180,27 +199,33 @@ mod tests {
         let does = Does { effect: Effect::Plain, deeds: Some(Arc::new(Deeds::from_elem(Deed::ResetAll, 1))) };
         let mut portals = Portals::default();
         for portal in [&b""[..], b"a"] {
-            portals.bind(portal, does.clone());
+            portals.bind(portal, does.clone(), 0);
             assert_eq!(portals.would_do(portal), does.deeds);
             assert_eq!([portals.execute(portal), portals.execute(portal)].map(|does| does.deeds), {
                 [does.deeds.clone(), Does::anything().deeds]
             });
             assert_eq!(portals.would_do(portal), None);
-            portals.bind(portal, does.clone());
+            portals.bind(portal, does.clone(), 0);
             assert_eq!(portals.execute(portal), does);
         }
         assert!(!portals.may_be_fetched());
-        portals.bind(b"b", does.clone());
+        portals.bind(b"b", does.clone(), 0);
         assert!(portals.may_be_fetched());
-        portals.doubt();
-        assert_eq!(portals.execute(b"b"), Does::anything());
+        portals.bind(b"", does.clone(), 1);
+        portals.bind(b"c", does.clone(), 1);
+        portals.doubt(0);
+        assert_eq!([b"b", &b""[..], b"c"].map(|portal| portals.execute(portal)), {
+            [Does::anything(), does.clone(), does.clone()]
+        });
+        portals.doubt(1);
+        assert_eq!([&b""[..], b"c"].map(|portal| portals.execute(portal)), [Does::anything(), Does::anything()]);
     }
 
     #[test]
     fn of_too_many_the_rest_may_do_anything() {
         let mut portals = Portals::default();
         for n in 0..=NAMED_MAX {
-            portals.bind(format!("p{n}").as_bytes(), Does::effect(COMMIT));
+            portals.bind(format!("p{n}").as_bytes(), Does::effect(COMMIT), 0);
         }
         assert_eq!([portals.execute(b"p0").effect, portals.execute(b"other").effect], [COMMIT, Effect::Any]);
     }

@@ -81,11 +81,16 @@ impl Relay {
         exchange.changes = changes;
         exchange.changed = false;
         if !together {
-            send_sync(exchange, How::Swallow, steps);
-            exchange.gate = Gate::Settling;
+            settle_before(exchange, steps);
         }
         together
     }
+}
+
+/// What of ours was sent before the client's message is to be over before that.
+pub(super) fn settle_before(exchange: &mut Exchange, steps: &mut Steps) {
+    send_sync(exchange, How::Swallow, steps);
+    exchange.gate = Gate::Settling;
 }
 
 /// Sends these; the client reads nothing of it. The unnamed statement is the client's where the server is (not `own_names`).

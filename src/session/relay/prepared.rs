@@ -103,7 +103,8 @@ impl Statement {
     }
 }
 
-const SERVER_NAME: &[u8] = b"PGLIFEGUARD_";
+/// What the names begin with that statements have on servers.
+pub(super) const SERVER_NAME: &[u8] = b"PGLIFEGUARD_";
 
 /// The name that a statement has on every server.
 pub fn server_name(id: StatementId) -> Box<[u8]> {

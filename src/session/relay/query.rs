@@ -7,10 +7,10 @@ use super::exchange::{Block, Exchange};
 use super::machine::{Attached, Relay, Stop, Take};
 use super::namespace::is_of_names;
 use super::pipeline::Owed;
+use super::prefix::settle_before;
 use super::skipping::Spared;
 use super::steps::Steps;
 use super::words::{Effect, Said, first_word};
-use crate::sql::deeds::Deed;
 use crate::wire::frame::{HEADER, Header};
 
 impl Relay {
@@ -58,10 +58,14 @@ impl Relay {
             return Take::Stop(Stop::Hold);
         }
         if let Owed::Query { deeds: Some(running), .. } = &owed {
-            // BEGIN wants to come first where it has an isolation level: nothing is prepared for an EXECUTE then.
+            // BEGIN wants to come first where it has an isolation level.
             let begins = matches!(said, Said::Several(words) if words.first().is_some_and(|word| word.begins()));
-            let deeds = running.deeds().filter(move |deed| !(begins && matches!(deed, Deed::Executes(_))));
-            if !self.before_deeds(server, deeds, steps) {
+            let alone = begins && server.exchange.pipeline.is_empty() && server.exchange.block == Block::Outside;
+            if !self.before_deeds(server, running.deeds(), steps) {
+                return Take::Stop(Stop::Hold);
+            }
+            if alone && !server.exchange.pipeline.is_empty() {
+                settle_before(server.exchange, steps);
                 return Take::Stop(Stop::Hold);
             }
         }

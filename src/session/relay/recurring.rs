@@ -242,7 +242,7 @@ impl Relay {
             exchange.pipeline.push(Owed::Describe);
         }
         let does = Does::effect(Effect::Plain);
-        exchange.portals.bind(b"", does.clone());
+        exchange.binds(b"", does.clone());
         exchange.portals.execute(b"");
         exchange.pipeline.push(Owed::Execute { how: How::Reply, effect: does.effect, deeds: None });
         exchange.pipeline.push(Owed::Sync(How::Reply));

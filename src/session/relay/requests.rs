@@ -169,7 +169,7 @@ impl Relay {
                 return Ok(HOLD);
             }
             let exchange = &mut *server.exchange;
-            exchange.portals.bind(head.portal, does);
+            exchange.binds(head.portal, does);
             exchange.unnamed.used();
             exchange.counts.binds += 1;
             server.exchange.pipeline.push(Owed::Bind(How::Reply));
@@ -195,7 +195,7 @@ impl Relay {
                 out.put_slice(part);
             }
         });
-        server.exchange.portals.bind(head.portal, does);
+        server.exchange.binds(head.portal, does);
         server.exchange.counts.binds += 1;
         server.exchange.pipeline.push(Owed::Bind(How::Reply));
         Ok(Take::Behind(head.size))

@@ -45,14 +45,20 @@ impl Relay {
                 if let Some((name, _)) = prepared.name {
                     self.names.remove(&name);
                 }
+                if let Some((name, _)) = prepared.shows {
+                    Self::not_shown(server.exchange, &name);
+                }
             }
-            Owed::Bind(How::Reply) | Owed::Execute { how: How::Reply, .. } => server.exchange.portals.doubt(),
+            Owed::Bind(How::Reply) | Owed::Execute { how: How::Reply, .. } => {
+                let within = server.exchange.pipeline.owed();
+                server.exchange.portals.doubt(within);
+            }
             Owed::Parse { how, what: Parses::AsSaid { takes_unnamed } } => {
-                // What was parsed last is what was parsed before it.
                 let exchange = &mut *server.exchange;
-                exchange.parsed = Does::anything();
                 let replaced = pass_unnamed_on(exchange, takes_unnamed);
                 if !replaced {
+                    // What was parsed last is what was parsed before it.
+                    exchange.parsed = Does::anything();
                     (exchange.unnamed_word, exchange.unnamed_does) = (None, Does::anything());
                 }
                 if how == How::Reply && !replaced {

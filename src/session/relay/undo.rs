@@ -54,7 +54,11 @@ impl Undo {
                 What::Library | What::Seed | What::Connection | What::Replication => return Self::Close,
             }
         }
-        for name in own.iter().flat_map(|own| own.names_of(What::Statement)).chain(to_drop(shown)) {
+        // That code drops those of SQL.
+        let by_code = anything.len() > SETTINGS && !doubts.is_empty();
+        let kept = own.iter().flat_map(|own| own.names_of(What::Statement));
+        let kept = kept.filter(|name| !by_code || shown.iter().any(|shown| shown.is(name)));
+        for name in kept.chain(to_drop(shown)) {
             add(&format!("DEALLOCATE {}", quoted(&String::from_utf8_lossy(name))));
         }
         if commands.is_empty() {

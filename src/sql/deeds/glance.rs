@@ -12,10 +12,13 @@ pub fn may_do(text: &[u8], catalog: Option<&Catalog>) -> bool {
     let comments =
         memchr::memchr2_iter(b'-', b'/', text).any(|at| matches!(&text[at..], [b'-', b'-', ..] | [b'/', b'*', ..]));
     let several = memchr::memchr(b';', text).is_some_and(|at| at + 1 < text.len());
+    // COMMIT PREPARED 'x'
+    let of_two_phases = begins == Begins::Transaction && memchr::memchr2(b'\'', b'$', &text[word..]).is_some();
     let reaches = begins != Begins::Transaction && catalog.is_none_or(Catalog::has_relations);
     let settings = matches!(begins, Begins::With | Begins::Writes) && names_settings(text);
     let queries = matches!(begins, Begins::Query | Begins::With);
     comments
+        || of_two_phases
         || several
         || reaches
         || settings

@@ -5,7 +5,7 @@ use super::super::catalog::{Catalog, Danger, FIRST_NUMBER, is_harmless};
 use super::super::effects::Effects;
 use super::super::grammar::{Create, Kind, Object, Statement};
 use super::super::source::Source;
-use super::{Deed, Deeds, Doubt, What, explained};
+use super::{Deed, Deeds, Doubt, What, executed, explained};
 
 /// Adds what a statement may do by the code that it reaches.
 pub(super) fn reaches(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>, deeds: &mut Deeds) {
@@ -92,7 +92,7 @@ fn by_names(statement: &Statement, source: Source<'_>, catalog: &Catalog) -> Dan
     }
     let kind = explained(&statement.kind);
     // What is prepared was judged when it was, by what was known then.
-    danger = danger.or(Danger::ANYTHING.when(matches!(kind, Kind::Execute(_))));
+    danger = danger.or(Danger::ANYTHING.when(executed(kind).is_some()));
     danger = danger.or(Danger::TOUCHES.when(catalog.has_relations() && names_little(kind, statement, source)));
     for call in &statement.calls {
         let by_name = |name: &[u8]| catalog.function(name).or(catalog.named(name));

@@ -123,6 +123,21 @@ fn set_config_is_believed_where_it_surely_runs_once() {
 }
 
 #[test]
+fn what_runs_something_prepared_is_told() {
+    for (text, does_) in [
+        ("explain execute p(lastval())", "executes p asks"),
+        ("create temp table t as execute p(7)", "+Temporary() executes p defines"),
+        ("explain analyze create table t (a) as execute \"P\"", "temporary? executes P"),
+        ("create table t as select 1 as execute", "temporary?"),
+        ("commit prepared 'x'", "defines"),
+        ("rollback prepared $$x$$", ""),
+        ("explain execute p(set_config('a.b', 'x', false))", "executes p unclear Setting"),
+    ] {
+        assert_eq!(does(text), does_, "{text}");
+    }
+}
+
+#[test]
 fn what_only_one_server_has_is_told() {
     for (text, does_) in [
         ("create temp table t (n int)", "+Temporary()"),
@@ -168,8 +183,6 @@ fn what_only_one_server_has_is_told() {
         ("insert into t values (pg_catalog.currval ('s'))", "asks"),
         ("select now(), lower('nextval'), count(*) from t", ""),
         ("explain select lastval()", ""),
-        ("explain execute p(lastval())", "executes p asks"),
-        ("explain execute p(set_config('a.b', 'x', false))", "executes p unclear Setting"),
         ("prepare p as select lastval()", "+Statement(p) asks"),
         ("do $$ begin perform currval('s'); end $$", "asks"),
         ("do $$ begin insert into t values (1); end $$", ""),

@@ -20,7 +20,9 @@ pub(super) fn kind(kind: Kind, seen: &Seen) -> Kind {
                 (true, false) => Temp::Session,
                 (true, true) => Temp::Transaction,
             };
-            Kind::Create(Create { temp, query: create.object == Object::Table && seen.as_query, ..create })
+            let table = create.object == Object::Table;
+            let executes = seen.executes.filter(|_| table);
+            Kind::Create(Create { temp, query: table && seen.as_query, executes, ..create })
         }
         Kind::Explain { analyze, inner } => Kind::Explain { analyze, inner: Box::new(self::kind(*inner, seen)) },
         other => other,

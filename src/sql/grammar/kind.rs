@@ -257,6 +257,8 @@ pub struct Create {
     pub temp: Temp,
     /// CREATE TABLE … AS, of a query or EXECUTE.
     pub query: bool,
+    /// What that EXECUTE runs, by name.
+    pub executes: Option<Span>,
 }
 
 /// Whether something is temporary.

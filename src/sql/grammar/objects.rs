@@ -14,7 +14,7 @@ pub(super) fn create(reader: &mut Reader<'_>) -> Option<Kind> {
     let temp = if temporary { Temp::Session } else { Temp::No };
     reader.eat(K::Unlogged);
     reader.peek()?.keyword?;
-    Some(Kind::Create(Create { object: object(reader), temp, query: false }))
+    Some(Kind::Create(Create { object: object(reader), temp, query: false, executes: None }))
 }
 
 /// What stands behind DROP.

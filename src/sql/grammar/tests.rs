@@ -264,7 +264,7 @@ fn data() {
 #[test]
 fn objects() {
     let create = |object: &str, temp: &str, query: bool| {
-        format!("Create(Create {{ object: {object}, temp: {temp}, query: {query} }})")
+        format!("Create(Create {{ object: {object}, temp: {temp}, query: {query}, executes: None }})")
     };
     check(&[
         ("create table t (a int)", &create("Table", "No", false)),
@@ -276,7 +276,10 @@ fn objects() {
         ("create table \"pg_temp\".t (a int) on commit drop", &create("Table", "Transaction", false)),
         ("create temp table t as select 1", &create("Table", "Session", true)),
         ("create temp table t on commit drop as with a as (select 1) table a", &create("Table", "Transaction", true)),
-        ("create table t as execute p(1)", &create("Table", "No", true)),
+        (
+            "create table t as execute p(1)",
+            "Create(Create { object: Table, temp: No, query: true, executes: Some(Span { start: 26, end: 27 }) })",
+        ),
         ("create or replace temp view v as select 1", &create("View", "Session", false)),
         ("create temporary recursive view v (n) as select 1", &create("View", "Session", false)),
         ("create temp sequence s", &create("Sequence", "Session", false)),

@@ -39,6 +39,8 @@ pub(super) struct Seen {
     pub(super) set_tablespace: bool,
     /// AS with a query or EXECUTE behind it, outside of brackets.
     pub(super) as_query: bool,
+    /// The name of what that EXECUTE runs.
+    pub(super) executes: Option<Span>,
     /// What old servers read in another way than new ones, or this reader not for sure.
     pub(super) unsure: bool,
     /// What no server takes: a token that is none, a bracket too few or too many.
@@ -186,6 +188,9 @@ impl Walk {
             Some(Keyword::As) => {
                 let query = [Keyword::Select, Keyword::With, Keyword::Values, Keyword::Table, Keyword::Execute];
                 self.found.seen.as_query |= self.depth == 0 && (next(&query) || reader.at_kind(Kind::Open));
+                if self.depth == 0 && next(&[Keyword::Execute]) {
+                    self.found.seen.executes = reader.second().map(|name| name.span());
+                }
             }
             Some(Keyword::Atomic)
                 if self.atomic == Atomic::Before && self.depth == 0 && self.was_any(&[Keyword::Begin]) =>

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{app, asks, rows, trusting};
-use crate::support::raw::{extended, query, sync};
+use crate::support::raw::{extended, parse, query, sync};
 use crate::support::{Database, PoolerConfig, wait_until};
 
 /// What would tie a client to its server, and what the refusal calls it.
@@ -81,6 +81,11 @@ fn so_many_servers_are_kept_and_no_more() {
     assert!(asks(&mut two, &[extended("PREPARE p AS SELECT 1"), sync()].concat()).contains(refusal));
     assert_eq!(rows(&mut two, "SELECT 1").concat(), ["1"], "all else runs");
     assert!(!asks(&mut one, &lock).contains('['), "who keeps one may keep more there");
+    assert_eq!(asks(&mut two, &[parse("n", "SELECT 1"), sync()].concat()), "1Z");
+    assert!(asks(&mut two, &query("EXECUTE n")).starts_with(refusal), "one of the protocol keeps it, too");
+    assert!(asks(&mut two, &[extended("EXECUTE n"), sync()].concat()).contains(refusal));
+    let mut three = app(&pooler);
+    assert_eq!(rows(&mut three, "SELECT count(*) FROM pg_prepared_statements WHERE name = 'n'").concat(), ["0"]);
     asks(&mut one, &query("DISCARD ALL"));
     assert_eq!(asks(&mut two, &query("BEGIN")), "CZ");
     assert_eq!(asks(&mut two, &table), "CZ");

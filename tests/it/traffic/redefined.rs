@@ -234,6 +234,59 @@ fn a_query_that_makes_a_table_may_hide_another() {
 }
 
 #[test]
+fn what_two_phases_define_counts_from_the_second_on() {
+    let database = Database::create("redefined_phases");
+    database.sql(
+        "CREATE SCHEMA h; GRANT ALL ON SCHEMA h TO PUBLIC; CREATE TABLE public.who (w text); \
+         INSERT INTO public.who VALUES ('in public'); GRANT ALL ON public.who TO PUBLIC; \
+         GRANT CREATE ON SCHEMA public TO PUBLIC",
+    );
+    let pooler = trusting(&database, 1).start();
+    let reads = |client: &mut Raw| rows(client, "SELECT current_setting('app.tenant', true)").concat().concat();
+    let prepares = |named: &str, makes: &str| {
+        let mut client = app(&pooler);
+        for text in ["BEGIN", makes, &format!("PREPARE TRANSACTION '{named}'")] {
+            assert_eq!(asks(&mut client, &query(text)), "CZ");
+        }
+    };
+    let in_path = || {
+        let mut client = app(&pooler);
+        asks(&mut client, &query("SET search_path = h, public"));
+        client
+    };
+    const READ: &str = "SELECT w FROM who WHERE w <> $1";
+    let read = |client: &mut Raw| {
+        client.send(&[parse("n", READ), bind("", "n", &[b"x"]), execute("", 0), sync()].concat());
+        client.until(b'Z').iter().find(|message| message.tag == b'D').map(super::values).unwrap_or_default().concat()
+    };
+    for phase in [query("COMMIT PREPARED 'redefined'"), extended_alone("commit prepared $$redefined$$")] {
+        prepares("redefined", "CREATE TABLE h.who AS SELECT 'in h'::text AS w");
+        let mut keeps = in_path();
+        assert_eq!(read(&mut keeps), "in public");
+        assert!(!asks(&mut app(&pooler), &phase).contains('['));
+        assert_eq!(read(&mut in_path()), "in h");
+        asks(&mut keeps, &query("DROP TABLE h.who"));
+    }
+    prepares(
+        "redefined",
+        "CREATE FUNCTION meddles() RETURNS int LANGUAGE plpgsql AS $$BEGIN \
+         PERFORM set_config('app.tenant', 'x', false); RETURN 1; END$$",
+    );
+    wait_until("the catalog to be known", LIMIT, || {
+        batch(&mut app(&pooler), READ, "x");
+        rows(&mut app(&pooler), PREPARED).concat().contains(&READ.to_owned())
+    });
+    asks(&mut app(&pooler), &query("COMMIT PREPARED 'redefined'"));
+    asks(&mut app(&pooler), &query("SELECT meddles()"));
+    assert_eq!(reads(&mut app(&pooler)), "");
+}
+
+/// One statement by the extended protocol.
+fn extended_alone(text: &str) -> Vec<u8> {
+    [parse("", text), bind("", "", &[]), execute("", 0), sync()].concat()
+}
+
+#[test]
 fn a_function_that_a_client_with_a_server_of_its_own_makes_is_known() {
     let database = Database::create("redefined_pinned");
     database.sql("GRANT ALL ON SCHEMA public TO PUBLIC; CREATE TABLE other (n int); GRANT ALL ON other TO PUBLIC");

@@ -154,6 +154,34 @@ fn what_only_a_role_may_set_harms_nobody_else() {
 }
 
 #[test]
+fn what_is_refused_takes_nothing_from_what_was_sent_behind_it() {
+    let (_database, pooler) = one_server("edges_behind");
+    let tenant = "SET app.tenant = 'one'";
+    let refused = [bind("", "nobody's", &[]), execute("", 0), sync()].concat();
+    let misread = [parse("", "SELECT nothing"), sync()].concat();
+    let parts = [parse("", tenant), bind("", "", &[]), [execute("", 0), sync()].concat()];
+    for fails in [&refused, &misread] {
+        for cut in 1..3 {
+            let (mut one, mut two) = (app(&pooler), app(&pooler));
+            one.send(&[fails.clone(), parts[..cut].concat()].concat());
+            one.until(b'Z');
+            one.send(&parts[cut..].concat());
+            one.until(b'Z');
+            assert_eq!(seen(&mut one, &mut two, "app.tenant"), ["one", "-"], "{fails:?} {cut}");
+        }
+    }
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    one.send(&[&refused[..], &parse("", "SELECT pg_advisory_lock(7)"), &bind("", "", &[])].concat());
+    one.until(b'Z');
+    one.send(&parts[2]);
+    one.until(b'Z');
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(rows(&mut one, locks).concat(), ["1"]);
+    one.cut();
+    assert_eq!(rows(&mut two, locks).concat(), ["0"]);
+}
+
+#[test]
 fn numbers_are_what_the_server_makes_of_them() {
     let (_database, pooler) = one_server("edges_numbers");
     let (mut one, mut two) = (app(&pooler), app(&pooler));
