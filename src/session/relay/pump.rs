@@ -353,6 +353,8 @@ impl Pump {
         let work = &mut *active.work;
         let status = work.exchange.pipeline.status;
         if !work.exchange.pipeline.is_empty() {
+            // More was sent behind it, on which the server begins now.
+            self.shared.request_begins(now, status == Status::Idle);
             return Ok(());
         }
         work.query_ends(now);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{pool, show};
 use crate::support::peers::Parrot;
+use crate::support::raw::{Raw, query};
 use crate::support::{Database, PoolerConfig, Session, eventually};
 
 /// For what would otherwise be waited for in vain.
@@ -38,6 +39,25 @@ async fn a_query_that_takes_too_long_ends_with_its_server() {
         nothing_runs(&database).await;
         let next = Session::connect(&pooler.app_dsn("app")).await;
         assert_eq!(next.value("SELECT 1").await, "1");
+    }
+}
+
+#[test]
+fn of_queries_that_are_sent_without_waiting_each_has_its_own_time() {
+    let database = Database::create("pipelined_timeouts");
+    for (limit, mode) in
+        [("query_timeout", "transaction"), ("transaction_timeout", "transaction"), ("transaction_timeout", "session")]
+    {
+        let config = config(&database).set("auth_type", "\"trust\"").set("pool_mode", &format!("\"{mode}\""));
+        let pooler = config.set(limit, "2").start();
+        let mut client = Raw::trusted(pooler.port(), "app", "app");
+        // Longer than the limit together.
+        let many = 12;
+        client.send(&query("SELECT pg_sleep(0.2)").repeat(many));
+        for n in 0..many {
+            let answer = client.until(b'Z');
+            assert!(answer.iter().all(|message| message.tag != b'E'), "{limit} {mode} {n}: {answer:?}");
+        }
     }
 }
 
