@@ -26,13 +26,6 @@ pub struct Shown {
     there: Option<bool>,
 }
 
-impl Shown {
-    /// Whether this is its name.
-    pub(super) fn is(&self, name: &[u8]) -> bool {
-        *self.name == *name
-    }
-}
-
 /// Such a statement on its way: its name, and whether it is that statement.
 pub(super) type Shows = (Name, bool);
 
@@ -211,11 +204,11 @@ impl Relay {
     }
 
     /// Such a Close was skipped.
-    pub(super) fn not_closed(&mut self, exchange: &mut Exchange, there: There) {
-        if let Some(name) = &there.tie {
-            self.sessions(exchange, |session| session.holds(What::Statement, name));
+    pub(super) fn not_closed(&mut self, server: &mut Attached<'_>, there: There) {
+        server.exchange.session.shown.extend(there.shown);
+        if let Some(name) = there.tie {
+            self.does(server, &[Deed::Holds(What::Statement, name)]);
         }
-        exchange.session.shown.extend(there.shown);
     }
 }
 
@@ -245,9 +238,9 @@ pub struct There {
     shown: Option<Shown>,
 }
 
-/// The names that are there only to be dropped, and tie nobody.
+/// The names that are there.
 pub(super) fn to_drop(shown: &[Shown]) -> impl Iterator<Item = &[u8]> {
-    shown.iter().filter(|shown| shown.there == Some(false)).map(|shown| &*shown.name)
+    shown.iter().filter(|shown| shown.there.is_some()).map(|shown| &*shown.name)
 }
 
 /// Whether it takes a name of a statement, or gives one back.

@@ -73,7 +73,7 @@ impl Relay {
                     self.names.insert(name, statement);
                 }
                 if let Some(there) = closed.there {
-                    self.not_closed(server.exchange, there);
+                    self.not_closed(server, there);
                 }
             }
             Owed::Query { .. } => {

@@ -56,8 +56,7 @@ impl Undo {
         }
         // That code drops those of SQL.
         let by_code = anything.len() > SETTINGS && !doubts.is_empty();
-        let kept = own.iter().flat_map(|own| own.names_of(What::Statement));
-        let kept = kept.filter(|name| !by_code || shown.iter().any(|shown| shown.is(name)));
+        let kept = own.iter().flat_map(|own| own.names_of(What::Statement)).filter(|_| !by_code);
         for name in kept.chain(to_drop(shown)) {
             add(&format!("DEALLOCATE {}", quoted(&String::from_utf8_lossy(name))));
         }
