@@ -113,6 +113,10 @@ impl Owed {
             Self::Query { effect: Effect::Forgets, .. } => {
                 Kinds::READY.and(Kinds::of(Effect::Forgets)).and(Kinds::SEALS)
             }
+            // Of several statements any may take a name or give one back.
+            Self::Query { deeds: Some(running), .. } if running.names() => {
+                Kinds::READY.and(Kinds::of(Effect::Forgets)).and(Kinds::SEALS)
+            }
             Self::Query { effect, deeds, .. } => Kinds::READY.and(Kinds::of(*effect)).and(Kinds::sets(deeds.is_some())),
             Self::Execute { effect: Effect::Plain | Effect::Begins, deeds: None, .. } => Kinds::NONE,
             Self::Execute { effect, deeds, .. } => Kinds::of(*effect).and(Kinds::sets(deeds.is_some())),

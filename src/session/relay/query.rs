@@ -5,7 +5,6 @@ use bytes::BufMut;
 use super::channels::Hears;
 use super::exchange::{Block, Exchange};
 use super::machine::{Attached, Relay, Stop, Take};
-use super::namespace::is_of_names;
 use super::pipeline::Owed;
 use super::prefix::settle_before;
 use super::skipping::Spared;
@@ -41,9 +40,6 @@ impl Relay {
         let mut effect = word.effect(text, cut);
         if effect == Effect::Begins && said.ends_later() {
             effect = Effect::Plain;
-        }
-        if effect == Effect::Plain && deeds.as_ref().is_some_and(|running| running.deeds().any(is_of_names)) {
-            effect = Effect::Forgets;
         }
         let owed = Owed::Query { effect, ends_later, deeds };
         match self.simple(server, owed, &said, steps) {

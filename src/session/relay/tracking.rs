@@ -8,6 +8,7 @@ use super::Stop;
 use super::ending::until_nul;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay, Take};
+use super::namespace::is_of_names;
 use super::own::{Own, outlasts_reset, outlasts_rollback};
 use super::pipeline::Owed;
 use super::prepared::Statement;
@@ -36,10 +37,22 @@ const ASK_NUMBER: [u32; 2] = [1575, 2559];
 pub struct Running {
     statements: Box<[Deeds]>,
     done: usize,
+    /// One of them takes a name or gives one back.
+    names: bool,
 }
 
 impl Running {
-    /// What all of them do.
+    fn new(statements: Box<[Deeds]>) -> Self {
+        let names = statements.iter().flatten().any(is_of_names);
+        Self { statements, done: 0, names }
+    }
+
+    /// Whether one of them takes the name of a prepared statement or gives one back, be it done or not.
+    pub(super) fn names(&self) -> bool {
+        self.names
+    }
+
+    /// What those do that are not done yet.
     pub(super) fn deeds(&self) -> impl Iterator<Item = &Deed> + Clone {
         self.statements.iter().flatten()
     }
@@ -118,7 +131,7 @@ impl Relay {
             false if self.tracks => self.functions.read(exchange, text, dialect)?,
             false => read(text, dialect)?,
         };
-        Some(Box::new(Running { statements, done: 0 }))
+        Some(Box::new(Running::new(statements)))
     }
 
     /// The same of the statement of a Parse.

@@ -45,6 +45,14 @@ fn scripts() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             "anew at once",
             vec![p(), [parse("", "DEALLOCATE n"), bind("", "", &[]), execute("", 0), p()].concat(), runs()],
         ),
+        (
+            "behind BEGIN at once",
+            vec![p(), [q("BEGIN; DEALLOCATE n"), runs()].concat(), vec![], q("ROLLBACK"), p(), runs()],
+        ),
+        (
+            "behind COMMIT at once",
+            vec![p(), q("BEGIN"), [q("COMMIT; DEALLOCATE n"), runs()].concat(), vec![], p(), runs()],
+        ),
         ("sent at once", vec![p(), [q("SELECT 2"), q("DEALLOCATE n")].concat(), vec![], runs(), p(), runs()]),
         ("executed", vec![p(), q("EXECUTE n(3)"), said("EXECUTE n(4)"), q("EXPLAIN (COSTS OFF) EXECUTE n(5)"), runs()]),
         ("executed, dropped", vec![p(), q("EXECUTE n(3)"), q("DEALLOCATE n"), q("EXECUTE n(3)"), runs(), p(), runs()]),
