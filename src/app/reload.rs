@@ -84,7 +84,9 @@ fn apply(on: &Running, new: Reloaded) -> Result<Vec<String>, Vec<String>> {
     context.registry.part_from_obsolete(None);
     // Also those of a database that only `*` knew.
     context.registry.order_where(|name| config.database(name).is_none(), Order::DATABASE_GONE);
-    changes.needs_restart.iter().for_each(|setting| events::needs_restart(setting));
+    let kept =
+        changes.needs_restart.iter().map(|setting| format!("{setting}: a change takes effect only after a restart"));
+    let warnings: Vec<String> = kept.chain(warnings.iter().map(ToString::to_string)).collect();
     warnings.iter().for_each(|warning| events::configuration_warning(warning));
-    Ok(warnings.iter().map(ToString::to_string).collect())
+    Ok(warnings)
 }

@@ -45,11 +45,6 @@ pub fn signal_refused(signal: &'static str, why: &dyn Display) {
     warn!("got {signal}, ignoring: {why}");
 }
 
-/// A changed setting waits for a restart.
-pub fn needs_restart(setting: &str) {
-    warn!(setting, "changed in the configuration, but takes effect only after a restart");
-}
-
 /// Something in the configuration should be known, though it is no mistake.
 pub fn configuration_warning(complaint: &dyn Display) {
     warn!("configuration: {complaint}");

@@ -236,9 +236,10 @@ async fn settings_that_need_a_restart_are_named_and_stay() {
         assert_eq!(show(&console, "CONFIG", "key", key).await["value"], value, "{key}");
     }
     let log = pooler.log();
-    for key in ["listen_addr", "workers"] {
-        let named = log.lines().any(|line| line.contains("only after a restart") && line.contains(key));
-        assert!(named, "{key} is not named in\n{log}");
+    let told = ["listen_addr", "workers"].map(|key| format!("{key}: a change takes effect only after a restart"));
+    assert_eq!(console.notices(), told);
+    for notice in told {
+        assert!(log.contains(&format!("configuration: {notice}")), "{log}");
     }
     assert!(!log.lines().any(|line| line.contains("restart") && line.contains("query_timeout")), "{log}");
 }
