@@ -63,6 +63,7 @@ fn name_of(tag: u8) -> &'static str {
         b'C' => "Close",
         b'Q' => "Query",
         b'H' => "Flush",
+        b'S' => "Sync",
         _ => "protocol",
     }
 }

@@ -7,7 +7,7 @@ use crate::support::{Database, PoolerConfig};
 /// What it is, what is sent before it, it itself, what the client is told.
 type Violation = (&'static str, &'static [&'static [u8]], &'static [&'static [u8]], &'static str);
 
-const VIOLATIONS: [Violation; 6] = [
+const VIOLATIONS: [Violation; 11] = [
     ("no length", &[SELECT], &[b"Q\0\0\0\0"], "08P01 invalid length 0 of message 'Q'"),
     ("behind a query", &[], &[SELECT, b"\0\0\0\0\x04"], "08P01 invalid message type '\\x00'"),
     // PostgreSQL takes no notice of CopyData where there is no COPY, but it must all come.
@@ -22,7 +22,13 @@ const VIOLATIONS: [Violation; 6] = [
     ("a Query too long", &[SELECT], &[b"Q\x3f\xff\xff\xffSELECT"], "08P01 invalid length 1073741823 of message 'Q'"),
     ("a Parse of 2 GiB", &[SELECT], &[b"P\x7f\xff\xff\xffs\0"], "08P01 invalid length 2147483647 of message 'P'"),
     ("a Flush with a body", &[SELECT], &[SELECT, b"H\0\0\0\x08abcd"], "08P01 broken Flush packet"),
+    ("a Sync with a body", &[SELECT], &[SELECT, b"S\0\0\0\x07abc"], "08P01 broken Sync packet"),
+    ("a Flush with a body, without a server", &[], &[b"H\0\0\0\x05a"], "08P01 broken Flush packet"),
+    ("a Sync with a body, without a server", &[], &[b"S\0\0\0\x07abc"], "08P01 broken Sync packet"),
+    ("a Sync with a body that is to come", &[], &[b"S\0\0\0\x07"], "08P01 broken Sync packet"),
+    ("a Sync with a body behind a Parse", &[SELECT], &[PARSE, b"S\0\0\0\x07abc"], "08P01 broken Sync packet"),
 ];
+const PARSE: &[u8] = b"P\0\0\0\x10\0SELECT 1\0\0\0";
 const SELECT: &[u8] = b"Q\0\0\0\x11SELECT 'one'\0";
 
 #[test]

@@ -99,6 +99,9 @@ impl Relay {
         if header.tag == frontend::TERMINATE {
             return Ok(Take::Stop(Stop::Terminate));
         }
+        if header.total > HEADER && matches!(header.tag, frontend::SYNC | frontend::FLUSH) {
+            return Err(FrameError::Body(header.tag));
+        }
         match self.alone.as_deref() {
             None | Some(Alone::Begun(_)) => {}
             Some(Alone::Refused { .. }) => return Ok(self.refuse(header.tag, steps)),

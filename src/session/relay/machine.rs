@@ -306,9 +306,9 @@ impl Relay {
             frontend::DESCRIBE => self.describe(server, header, have, steps),
             frontend::EXECUTE => self.execute(server, header, have, steps),
             frontend::CLOSE => self.close(server, header, have, steps),
+            // The server's error for it would answer nothing that is owed, and behind a Flush it would skip up to a Sync.
+            frontend::SYNC | frontend::FLUSH if header.total > HEADER => Err(FrameError::Body(header.tag)),
             frontend::SYNC => Ok(sync(server.exchange, steps)),
-            // The server's error for it would answer nothing that is owed, and it would skip up to a Sync.
-            frontend::FLUSH if header.total > HEADER => Err(FrameError::Body(header.tag)),
             frontend::FLUSH if server.exchange.pipeline.is_empty() => Ok(Take::Drop),
             frontend::FLUSH => Ok(Take::Forward),
             frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => Ok(copy(server.exchange, header.tag)),
