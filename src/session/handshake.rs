@@ -15,6 +15,7 @@ use crate::telemetry::labels::LoginRefusal;
 use crate::wire::error::{ClientError, ErrorReply, SqlState};
 use crate::wire::frame;
 use crate::wire::startup::{self, Initial, PACKET_MAX};
+use crate::wire::tag::frontend;
 
 /// A connection that has not logged in yet.
 #[derive(Debug)]
@@ -131,12 +132,16 @@ impl Incoming {
         if self.held.is_empty() { Ok(()) } else { Err(Refused::violation(text)) }
     }
 
-    /// Reads one message of the login.
+    /// Reads one message of the login. One that is no answer to a request for a password, such as another startup packet,
+    /// is given back by its type alone: what would be its length may be anything.
     ///
     /// # Errors
     /// The connection is to be closed.
     pub async fn message(&mut self) -> Result<(u8, BytesMut), Refused> {
         loop {
+            if let Some(tag) = self.held.first().copied().filter(|tag| *tag != frontend::PASSWORD) {
+                return Ok((tag, BytesMut::new()));
+            }
             let header = frame::header(&self.held, MESSAGE_MAX)
                 .map_err(|error| Refused::with(LoginRefusal::Startup, error.reply()))?;
             if let Some(header) = header.filter(|header| self.held.len() >= header.total) {

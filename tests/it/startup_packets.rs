@@ -76,6 +76,31 @@ fn what_is_no_startup_packet_gets_its_error_and_costs_only_its_connection() {
 }
 
 #[test]
+fn where_a_password_is_due_anything_else_is_refused_by_its_first_byte() {
+    let database = Database::create("no_password");
+    let refused = |got: &str| [format!("08P01 expected password response, got message type \"{got}\"")];
+    for method in ["plain", "md5", "scram-sha-256"] {
+        let pooler = PoolerConfig::new().database("app", &database).set("auth_type", &format!("{method:?}")).start();
+        for (sent, got) in [(&with(&[])[..], "\\x00"), (b"\0", "\\x00"), (b"Q\xff\xff\xff\xff", "Q"), (b"X", "X")] {
+            let mut client = after(&pooler, &with(&[]));
+            assert_eq!(client.message().map(|asked| asked.tag), Some(b'R'), "{method}");
+            client.send(sent);
+            assert_eq!(client.rest(), refused(got), "{method}: {sent:?}");
+        }
+        let mut client = after(&pooler, &[with(&[]), with(&[])].concat());
+        client.message();
+        assert_eq!(client.rest(), refused("\\x00"), "{method}: both at once");
+    }
+    let pooler = PoolerConfig::new().database("app", &database).start();
+    let mut client = after(&pooler, &with(&[]));
+    client.message();
+    client.send(&message(b'p', b"SCRAM-SHA-256\0\0\0\0\x0fn,,n=,r=abcdefg"));
+    assert_eq!(client.message().map(|asked| asked.tag), Some(b'R'));
+    client.send(&with(&[]));
+    assert_eq!(client.rest(), refused("\\x00"), "within the exchange");
+}
+
+#[test]
 fn versions_are_negotiated_and_keys_are_as_long_as_they_say() {
     let database = Database::create("versions");
     let pooler = trusting(&database).start();
