@@ -12,7 +12,7 @@ use super::context::Counted;
 use super::deadlines::{Due, Phase};
 use super::farewell::{self, Leaving};
 use super::notify::WAITING_MAX;
-use super::registry::{Order, Registered};
+use super::registry::{Order, Registered, Shared};
 use super::relay::pump::{End, Pump, redefined};
 use crate::config::model::PoolMode;
 use crate::net::Stream;
@@ -70,15 +70,21 @@ impl Session {
         let reply = reply(&end, server).filter(|_| !half_told);
         let active = pump.active.take();
         registered.shared.enters(Phase::Gone, registered.shared.micros(Instant::now()));
-        // Who has said good-bye over a plain connection listens no more: closing it is all that is left.
-        if !matches!(end, End::Terminated) || pump.client.is_tls() || pump.has_unwritten() {
-            let _ = tokio::time::timeout(LAST_WORDS, last_words(&mut pump, reply)).await;
-        }
-        // Its server may take a while to come to rest; that is nothing to the next client.
-        drop((pump.client, guard, present, counted));
-        if let Some(active) = active {
+        let unwritten = pump.take_unwritten();
+        let (mut client, relay) = (pump.client, &mut pump.relay);
+        // A client that does not read keeps no server, and a server that takes a while to come to rest no client's place.
+        let parting = async {
+            // Who has said good-bye over a plain connection listens no more: closing it is all that is left.
+            if !matches!(end, End::Terminated) || client.is_tls() || !unwritten.is_empty() {
+                let told = last_words(&mut client, &registered.shared, unwritten, reply);
+                let _ = tokio::time::timeout(LAST_WORDS, told).await;
+            }
+            drop((client, guard, present, counted));
+        };
+        let giving_back = async {
+            let Some(active) = active else { return };
             // A block that is refused is one more to be rolled back.
-            pump.relay.single_statements = false;
+            relay.single_statements = false;
             let settings = registered.shared.pool.settings();
             let vanished = !matches!(end, End::Terminated);
             let leaving = Leaving {
@@ -87,8 +93,9 @@ impl Session {
                 limit: settings.cancel_wait_timeout,
                 reset: mode == PoolMode::Session || settings.server_reset_query_always,
             };
-            farewell::give_back(active, &mut pump.relay, leaving, &pump.context.canceller, &registered.shared).await;
-        }
+            farewell::give_back(active, relay, leaving, &pump.context.canceller, &registered.shared).await;
+        };
+        tokio::join!(parting, giving_back);
         if matches!(end, End::Violation(_)) {
             events::violation_counted();
         }
@@ -96,13 +103,17 @@ impl Session {
     }
 }
 
-async fn last_words(pump: &mut Pump, reply: Option<ErrorReply>) -> std::io::Result<()> {
-    let mut bytes = pump.take_unwritten();
+async fn last_words(
+    client: &mut Stream,
+    shared: &Shared,
+    mut bytes: BytesMut,
+    reply: Option<ErrorReply>,
+) -> std::io::Result<()> {
     if let Some(reply) = reply {
-        events::error_sent(&pump.shared, reply.code.0, &reply.message);
+        events::error_sent(shared, reply.code.0, &reply.message);
         reply.encode(&mut bytes);
     }
-    say_and_close(&mut pump.client, bytes).await
+    say_and_close(client, bytes).await
 }
 
 /// Writes.

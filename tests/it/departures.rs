@@ -306,13 +306,10 @@ fn an_operator_can_close_a_server_that_a_client_has_left_running() {
         drop(client);
         is_gone(&pooler);
         let mut console = Raw::trusted(pooler.port(), "admin", "pgbouncer");
-        console.send(&query("SHOW SERVERS"));
-        let rows = console.until(b'Z');
-        let shown: Vec<_> = rows.iter().filter(|row| row.tag == b'D').map(values).collect();
+        let shown = rows(&mut console, "SHOW SERVERS");
         assert_eq!(shown.len(), 1, "{shown:?}");
         assert_eq!((shown[0][2].as_str(), shown[0][4].as_str()), ("app", "active"), "{way}");
-        let link = shown[0].iter().filter(|value| value.starts_with("0x")).nth(1).expect("whose it is");
-        let id = u64::from_str_radix(&link[2..], 16).expect("a number");
+        let id = u64::from_str_radix(&link(&shown[0])[2..], 16).expect("a number");
         let told = console.query(&if way == "KILL app" { way.to_owned() } else { format!("KILL_CLIENT {id}") });
         assert_eq!(told, [""; 0], "{way}");
         wait_until("the server to be closed", LIMIT, || console.query("SHOW SERVERS").is_empty());
@@ -320,6 +317,16 @@ fn an_operator_can_close_a_server_that_a_client_has_left_running() {
         database.sql("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()");
         assert_eq!(app(&pooler).query("SELECT 1"), ["1"], "{way}");
     }
+}
+
+fn rows(console: &mut Raw, sql: &str) -> Vec<Vec<String>> {
+    console.send(&query(sql));
+    console.until(b'Z').iter().filter(|row| row.tag == b'D').map(values).collect()
+}
+
+/// Of whom SHOW SERVERS says that the server is.
+fn link(server: &[String]) -> &str {
+    server.iter().filter(|value| value.starts_with("0x")).nth(1).expect("whose it is")
 }
 
 /// The columns of a row.
@@ -335,6 +342,28 @@ fn values(row: &Message) -> Vec<String> {
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// A client may take a while to read why its connection ends, and its server is not kept for that.
+#[test]
+fn a_server_does_not_wait_for_a_client_that_does_not_read() {
+    let database = Database::create("unread");
+    let pooler = pooler(&database).start();
+    let mut console = Raw::trusted(pooler.port(), "admin", "pgbouncer");
+    for way in ["KILL app", "KILL_CLIENT"] {
+        let mut client = app(&pooler);
+        client.send(&query("SELECT repeat('x', 1000000) FROM generate_series(1, 2000)"));
+        waits(&database, "ClientWrite");
+        let servers = rows(&mut console, "SHOW SERVERS");
+        let server = servers.iter().find(|row| row[4] == "active").unwrap_or_else(|| panic!("{servers:?}"));
+        console.query(&if way == "KILL app" { way.to_owned() } else { format!("{way} {}", link(server)) });
+        let active = |console: &mut Raw| rows(console, "SHOW SERVERS").iter().any(|row| row[4] == "active");
+        wait_until("the server to be free", LIMIT, || !active(&mut console));
+        let lists = rows(&mut console, "SHOW LISTS");
+        let used = lists.iter().find(|row| row[0] == "used_clients").expect("a number");
+        assert_eq!(used[1], "2", "{way}: the console, and the client, whose last words wait for it");
+        console.query("RESUME app");
+    }
+}
 
 #[test]
 fn a_server_that_is_always_reset_is_reset_after_a_client_that_vanished_too() {

@@ -187,11 +187,6 @@ impl Pump {
         self.to_client.extend_from_slice(bytes);
     }
 
-    /// Whether the client's socket has not taken all that it is to be told.
-    pub fn has_unwritten(&self) -> bool {
-        !self.to_client.is_empty()
-    }
-
     /// What the client's socket has not taken yet, for the one who writes the last words.
     pub fn take_unwritten(&mut self) -> BytesMut {
         std::mem::take(&mut self.to_client)
