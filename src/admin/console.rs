@@ -46,6 +46,12 @@ pub struct ConsoleUser {
     pub requests: Requests,
 }
 
+impl ConsoleUser {
+    fn role(&self) -> Role {
+        if self.admin { Role::Admin } else { Role::Stats }
+    }
+}
+
 /// Answers are sent at the latest when so many bytes are due.
 const OUTBOX_BYTES: usize = 64 * 1024;
 
@@ -64,7 +70,8 @@ where
     let mut outbox = BytesMut::new();
     talk::welcome(who.key_pid, &who.key_secret, &mut outbox);
     let label = who.label.clone();
-    let mut console = Console { stream, inbox: leftover, outbox, talk: Talk::default(), who, ctx, ending: None };
+    let talk = Talk::new(who.role());
+    let mut console = Console { stream, inbox: leftover, outbox, talk, who, ctx, ending: None };
     let ended = console.run().await;
     events::admin::console_closed(&label);
     ended
@@ -133,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
         // From here on a cancel request is for this command, even before it waits.
         let cancelled = self.who.cancelled.clone();
         let cancelled = pin!(cancelled.notified());
-        let result = match act::start(&self.ctx, &self.who.label, self.role(), &command) {
+        let result = match act::start(&self.ctx, &self.who.label, self.who.role(), &command) {
             Started::Ended(result) => result,
             Started::Waiting(wait) => match self.wait(wait, cancelled).await? {
                 Some(result) => result,
@@ -183,10 +190,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Console<S> {
                 }
             }
         }
-    }
-
-    fn role(&self) -> Role {
-        if self.who.admin { Role::Admin } else { Role::Stats }
     }
 
     fn note(&self, command: &Command, result: &Result<Answer, CommandError>) {

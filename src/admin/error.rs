@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::command::Role;
 use crate::wire::error::{ClientError, ErrorReply, SqlState};
 
 /// The operator's fault or the pooler's state; nothing was changed, and the console stays open.
@@ -54,6 +55,14 @@ impl CommandError {
     pub fn unknown(text: &str) -> Self {
         Self::Unknown(text.char_indices().take_while(|(at, _)| *at < ECHO_BYTES_MAX).map(|(_, c)| c).collect())
     }
+
+    /// What `role` is told: a command that only PgBouncer has, and that for admins, is refused to others as such.
+    pub fn told_to(self, role: Role) -> Self {
+        match self {
+            Self::Unknown(command) if role != Role::Admin && is_for_admins(&command) => Self::NotAdmin,
+            other => other,
+        }
+    }
 }
 
 impl ClientError for CommandError {
@@ -85,20 +94,32 @@ impl ClientError for CommandError {
 /// What to do instead of a command that only PgBouncer has.
 fn instead_of(command: &str) -> Option<&'static str> {
     let lower = command.to_ascii_lowercase();
-    let mut words = lower.split(|c: char| c.is_whitespace() || c == ';').filter(|word| !word.is_empty());
-    match (words.next()?, words.next()) {
-        ("set", _) => Some("Settings are changed in the configuration file, followed by RELOAD."),
-        ("suspend", _) => {
+    match first_words(&lower) {
+        (Some("set"), _) => Some("Settings are changed in the configuration file, followed by RELOAD."),
+        (Some("suspend"), _) => {
             Some("There is no SUSPEND: PAUSE waits until no server is in use, and clients wait meanwhile.")
         }
-        ("show", Some("fds" | "sockets" | "active_sockets")) => {
+        (Some("show"), Some("fds" | "sockets" | "active_sockets")) => {
             Some("SHOW CLIENTS and SHOW SERVERS have the connections and their addresses.")
         }
-        ("show", Some("mem")) => Some("The memory that the process uses is VmRSS in /proc/PID/status."),
-        ("show", Some("dns_hosts" | "dns_zones")) => Some("SHOW SERVERS has the addresses that are connected to."),
-        ("show", Some("peers" | "peer_pools")) => Some("There are no peers: one process uses every core."),
+        (Some("show"), Some("mem")) => Some("The memory that the process uses is VmRSS in /proc/PID/status."),
+        (Some("show"), Some("dns_hosts" | "dns_zones")) => {
+            Some("SHOW SERVERS has the addresses that are connected to.")
+        }
+        (Some("show"), Some("peers" | "peer_pools")) => Some("There are no peers: one process uses every core."),
         _ => None,
     }
+}
+
+/// Whether PgBouncer has this command, and for admins only.
+fn is_for_admins(command: &str) -> bool {
+    let lower = command.to_ascii_lowercase();
+    matches!(first_words(&lower), (Some("set" | "suspend"), _) | (Some("show"), Some("fds")))
+}
+
+fn first_words(command: &str) -> (Option<&str>, Option<&str>) {
+    let mut words = command.split(|c: char| c.is_whitespace() || c == ';').filter(|word| !word.is_empty());
+    (words.next(), words.next())
 }
 
 fn detail_of(complaints: &[String]) -> String {

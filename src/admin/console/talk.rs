@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::request::Request;
 use crate::admin::act::Answer;
-use crate::admin::command::Command;
+use crate::admin::command::{Command, Role};
 use crate::admin::error::CommandError;
 use crate::admin::show;
 use crate::admin::table::{self, Cell, Column, Format, Formats, message};
@@ -49,8 +49,9 @@ enum Portal {
 }
 
 /// The state of a conversation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Talk {
+    role: Role,
     statements: HashMap<String, Command>,
     portals: HashMap<String, Portal>,
     /// After an error of the extended protocol everything up to Sync is skipped.
@@ -58,6 +59,11 @@ pub(super) struct Talk {
 }
 
 impl Talk {
+    /// A conversation with such a one.
+    pub(super) fn new(role: Role) -> Self {
+        Self { role, statements: HashMap::new(), portals: HashMap::new(), skipping: false }
+    }
+
     /// Takes a request. What can be answered at once is appended to `out`.
     ///
     /// An error is to be given to [`Talk::failed`].
@@ -129,14 +135,18 @@ impl Talk {
     fn query(&mut self, text: &str) -> Step {
         self.statements.remove("");
         self.portals.clear();
-        Command::parse(text).map_or_else(Step::Refuse, |command| Step::Run(Asker::Query, command))
+        self.command(text).map_or_else(Step::Refuse, |command| Step::Run(Asker::Query, command))
+    }
+
+    fn command(&self, text: &str) -> Result<Command, CommandError> {
+        Command::parse(text).map_err(|error| error.told_to(self.role))
     }
 
     fn parse(&mut self, name: String, text: &str, out: &mut BytesMut) -> Result<(), ErrorReply> {
         if !name.is_empty() && self.statements.contains_key(&name) {
             return Err(refusal(format!("prepared statement \"{name}\" already exists")));
         }
-        let command = Command::parse(text).map_err(|error: CommandError| error.reply())?;
+        let command = self.command(text).map_err(|error| error.reply())?;
         if self.statements.len() >= NAMES_MAX && !self.statements.contains_key(&name) {
             return Err(refusal(format!("the console keeps no more than {NAMES_MAX} prepared statements")));
         }

@@ -263,10 +263,20 @@ async fn stats_users_look_and_do_not_touch() {
         "WAIT_CLOSE",
         "SHUTDOWN",
         "SHUTDOWN WAIT_FOR_CLIENTS",
+        // Only PgBouncer has these.
+        "SET pool_mode = session",
+        "SHOW FDS",
+        "suspend;",
     ] {
-        let refused = Session::refusal(watcher.batch_execute(command).await);
-        assert_eq!(refused, words("08P01", "admin access needed"), "{command}");
+        let needed = words("08P01", "admin access needed");
+        assert_eq!(Session::refusal(watcher.batch_execute(command).await), needed, "{command}");
     }
+    for command in ["SET pool_mode = session", "SHOW FDS", "SUSPEND"] {
+        let refused = Session::refusal(watcher.query(command, &[]).await);
+        assert_eq!(refused, words("08P01", "admin access needed"), "{command}, prepared");
+    }
+    let unknown = Session::refusal(watcher.batch_execute("SHOW SOCKETS").await);
+    assert_eq!(unknown, words("08P01", "invalid command 'SHOW SOCKETS', use SHOW HELP;"));
     let stranger = Session::refusal(Session::try_connect(&pooler.dsn("app", "app", "pgbouncer")).await);
     assert_eq!(stranger.1, "not allowed");
 }
