@@ -112,7 +112,7 @@ fn read_all(path: &Path, running: Option<&Config>) -> Result<(Loaded, Vec<&'stat
     let parsed = parse_str(&file, &text);
     let tls = Tls::of(&parsed);
     let reads = files_of(&parsed.tree);
-    let (users, remarks) = parsed.tree.pooler.auth_file.as_deref().map(Userlist::load).unwrap_or_default();
+    let (users, remarks) = users_of(&parsed, &file);
     let (mut resolved, mut refused) = resolve_despite(parsed, running, &outside);
     tls.inspect(&file, &mut resolved, &mut refused);
     let Resolved { mut config, mut warnings, needs_restart, places } = resolved;
@@ -124,6 +124,18 @@ fn read_all(path: &Path, running: Option<&Config>) -> Result<(Loaded, Vec<&'stat
     }
     let loaded = Loaded { config, warnings, mistakes: remarks.mistakes, refused, places, reads };
     Ok((loaded, needs_restart))
+}
+
+/// The users, and what is wrong with their list.
+fn users_of(parsed: &Parsed, file: &str) -> (Userlist, Remarks) {
+    let Some(path) = &parsed.tree.pooler.auth_file else { return Default::default() };
+    Userlist::load(path).unwrap_or_else(|why| {
+        let place = parsed.findings.places.get(&("pooler".to_owned(), "auth_file")).copied();
+        let path = path.display();
+        let text = format!("auth_file: can't read {path}: {why}; there are no users, and nobody can log in");
+        let mistakes = vec![Complaint { file: file.to_owned(), place, text }];
+        (Userlist::default(), Remarks { mistakes, ..Remarks::default() })
+    })
 }
 
 /// The files that hold secrets.
@@ -185,16 +197,12 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 impl Userlist {
-    /// Reads a user list. A missing file is a complaint, and a list without users, as in PgBouncer.
-    pub fn load(path: &Path) -> (Self, Remarks) {
-        match read(path) {
-            Ok(text) => Self::parse(path, &text),
-            Err(why) => {
-                let text = format!("can't read it: {why}; there are no users, and nobody can log in");
-                let mistakes = vec![Complaint { file: path.display().to_string(), place: None, text }];
-                (Self::default(), Remarks { mistakes, ..Remarks::default() })
-            }
-        }
+    /// Reads a user list.
+    ///
+    /// # Errors
+    /// Why the file can't be read. To the caller that is a mistake, and a list without users, as in PgBouncer.
+    pub fn load(path: &Path) -> Result<(Self, Remarks), String> {
+        Ok(Self::parse(path, &read(path)?))
     }
 }
 

@@ -166,7 +166,8 @@ mod tests {
         assert!(!ok && text.contains("can't read it"), "{text}");
         fs::write(&path, "[pooler]\nauth_file = \"none.txt\"\nuser = \"no such user\"\n").expect("written");
         let (text, ok) = report(&path);
-        assert!(!ok && text.contains("none.txt: can't read it"), "{text}");
+        assert!(!ok && text.contains("pooler.toml:2: auth_file: can't read "), "{text}");
+        assert!(text.contains("none.txt: No such file"), "{text}");
         assert!(text.contains("pooler.toml:3: user: there is no user \"no such user\"") && text.contains("2 mistakes"));
     }
 
@@ -190,7 +191,7 @@ mod tests {
             ":7: user: there is no user",
             ":8: tcp_keepidle: the system refuses it",
             ":9: tcp_keepintvl: the system refuses it",
-            "none.txt: can't read it",
+            ":10: auth_file: can't read ",
             ":11: warning: [pooler] min_pool_size 50 is more than the pool size 25",
             ":13: cannot listen on 192.0.2.1:2 for metrics",
             ":16: port: ",
