@@ -42,7 +42,8 @@ settings! {
         "Time limits" {
             /// How long a client waits for a server before its query is refused. 0 waits for ever.
             query_wait_timeout: Timeout = "120s", reload: live;
-            /// How long a query may take, the wait for a server included. Its server is closed. 0: no limit.
+            /// How long a query may take, the wait for a server included. Then its client is disconnected and it is
+            /// cancelled (`cancel_on_disconnect`); its server is used again. 0: no limit.
             query_timeout: Timeout = "0", reload: live;
             /// A client that asks nothing for so long, outside a transaction, is disconnected. 0: never.
             client_idle_timeout: Timeout = "0", reload: live;

@@ -30,6 +30,21 @@ async fn a_session_keeps_its_server_and_leaves_it_clean() {
     assert_eq!((search_path.as_str(), same), ("\"$user\", public", pid), "the same server, after DISCARD ALL");
 }
 
+/// As in PgBouncer, and unlike on a connection of one's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reset_in_a_session_goes_back_to_the_servers_defaults() {
+    let database = Database::create("session_reset");
+    let pooler = session_mode(&database).start();
+    for reset in ["RESET ALL", "DISCARD ALL", "RESET DateStyle; RESET work_mem"] {
+        let dsn = format!("{}?options=-c%20DateStyle%3DGerman%20-c%20work_mem%3D7MB", pooler.app_dsn("app"));
+        let client = Session::connect(&dsn).await;
+        let shown = async || (client.value("SHOW DateStyle").await, client.value("SHOW work_mem").await);
+        assert_eq!(shown().await, ("German, DMY".to_owned(), "7MB".to_owned()));
+        client.batch_execute(reset).await.expect("it is reset");
+        assert_eq!(shown().await, ("ISO, MDY".to_owned(), "4MB".to_owned()), "{reset}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_whose_server_is_obsolete_keeps_it_unless_fast_close_is_set() {
     let database = Database::create("fast_close");
