@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,6 +24,15 @@ const STRAGGLERS: Duration = Duration::from_millis(500);
 
 /// A second word; clap takes it for a command.
 const ONE_FILE: &str = "one configuration file is expected; a command goes first: pglifeguard check pooler.toml";
+
+/// Options of PgBouncer, and what there is instead of them.
+const OTHERS: [([&str; 2], &str); 5] = [
+    (["-d", "--daemon"], "pglifeguard stays in the foreground; let systemd, or the like, start it"),
+    (["-R", "--reboot"], "no process takes over from another; SIGTERM lets the clients of the old one finish"),
+    (["-u", "--user"], "set user in [pooler]"),
+    (["-q", "--quiet"], "set logfile in [pooler]: nothing goes to standard error then"),
+    (["-v", "--verbose"], "set verbose in [pooler]"),
+];
 
 /// PostgreSQL connection pooler: a drop-in for PgBouncer on every core.
 #[derive(Debug, Parser)]
@@ -62,7 +71,10 @@ pub fn main() -> ExitCode {
             std::process::exit(0);
         }
         ErrorKind::ArgumentConflict => Args::command().error(ErrorKind::TooManyValues, ONE_FILE).exit(),
-        _ => error.exit(),
+        kind => match option_of_pgbouncer(&error) {
+            Some(told) => Args::command().error(kind, told).exit(),
+            None => error.exit(),
+        },
     });
     let done = match args.command {
         None => serve(&args.config),
@@ -81,6 +93,13 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What to do instead of an option that only PgBouncer has.
+fn option_of_pgbouncer(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
+    let (_, instead) = OTHERS.iter().find(|(names, _)| names.contains(&option.as_str()))?;
+    Some(format!("there is no '{option}': {instead}"))
 }
 
 fn print(text: &str) {

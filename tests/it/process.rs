@@ -135,6 +135,33 @@ fn a_second_word_is_no_file() {
 }
 
 #[test]
+fn what_only_pgbouncers_command_line_has_is_refused_with_what_to_do_instead() {
+    for (words, told) in [
+        (
+            &["-d", "pooler.toml"][..],
+            "no '-d': pglifeguard stays in the foreground; let systemd, or the like, start it",
+        ),
+        (&["pooler.toml", "--daemon"], "'--daemon': pglifeguard stays in the foreground"),
+        (&["-dv", "pooler.toml"], "'-d': pglifeguard stays in the foreground"),
+        (
+            &["-R", "pooler.toml"],
+            "'-R': no process takes over from another; SIGTERM lets the clients of the old one finish",
+        ),
+        (&["-u", "postgres", "pooler.toml"], "'-u': set user in [pooler]"),
+        (&["--user=postgres", "pooler.toml"], "'--user': set user in [pooler]"),
+        (&["-q", "pooler.toml"], "'-q': set logfile in [pooler]"),
+        (&["-vv", "pooler.toml"], "'-v': set verbose in [pooler]"),
+        (&["-x"], "unexpected argument '-x' found"),
+    ] {
+        let done = Command::new(env!("CARGO_BIN_EXE_pglifeguard")).args(words).output().expect("it starts");
+        let error = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{words:?}: {error}");
+        assert!(error.starts_with("error: ") && error.contains(told), "{words:?}: {error}");
+        assert!(error.contains("Usage: pglifeguard"), "{words:?}: {error}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_the_name_of_the_setting() {
     for (key, value, words) in [
         ("user", "\"no such user\"", "user: there is no user \"no such user\""),
