@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::state::Failure;
+use super::failure::Failure;
 use crate::config::model::{Database, LoadBalance, PoolSettings};
 use crate::server::Server;
 use crate::server::login::Credential;

@@ -9,6 +9,7 @@ pub mod complaints;
 pub mod connector;
 mod credential;
 pub mod error;
+pub mod failure;
 pub mod gate;
 pub mod guest;
 pub mod health;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Inner, Pool};
 use crate::pool::connector::{DialError, DialRequest};
-use crate::pool::state::Failure;
+use crate::pool::failure::Failure;
 use crate::telemetry::events::pool as events;
 use crate::types::{Endpoint, ServerId};
 

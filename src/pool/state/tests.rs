@@ -1,7 +1,7 @@
 use super::*;
 use crate::pool::gate::HoldReason;
 use crate::pool::testing::settings;
-use crate::wire::error::SqlState;
+use crate::wire::error::{ErrorReply, SqlState};
 
 mod logins;
 mod model;
