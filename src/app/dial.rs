@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::config::model::PoolMode;
 use crate::net::tls::{ConnectTls, TlsSlot};
 use crate::net::{Connector, TcpOptions};
-use crate::pool::{Dial, DialError, DialRequest, Dialing};
+use crate::pool::{Dial, DialError, DialRequest, Dialing, Fault};
 use crate::server::cancel::CancelFailure;
 use crate::server::connect::{ConnectTarget, connect};
 use crate::server::login::LoginFailure;
@@ -55,13 +55,19 @@ pub struct PoolDialer {
 impl Dial for PoolDialer {
     fn dial(&self, request: DialRequest) -> Dialing {
         let (dialer, catalogs) = (Arc::clone(&self.dialer), Arc::clone(&self.catalogs));
-        Box::pin(async move { open(&dialer, &catalogs, request).await.map_err(refusal) })
+        // From now on, so that it is over before the pool gives up: what was waited for is known here only.
+        let deadline = request.settings.server_connect_timeout.map(|limit| Instant::now() + limit);
+        Box::pin(async move { open(&dialer, &catalogs, request, deadline).await.map_err(refusal) })
     }
 }
 
 /// A server whose database's catalog is known, unless that can't be had in half of the time that a login may take.
-async fn open(dialer: &Dialer, catalogs: &Catalogs, request: DialRequest) -> Result<Box<Server>, LoginFailure> {
-    let deadline = request.settings.server_connect_timeout.map(|limit| Instant::now() + limit);
+async fn open(
+    dialer: &Dialer,
+    catalogs: &Catalogs,
+    request: DialRequest,
+    deadline: Option<Instant>,
+) -> Result<Box<Server>, LoginFailure> {
     let open = async || {
         let mut server = dialer.open(&request, deadline).await?;
         let catalog = catalogs.of(&request.endpoint, &request.dbname);
@@ -110,9 +116,21 @@ impl Dialer {
 fn refusal(failure: LoginFailure) -> DialError {
     match failure {
         // PgBouncer's words first: people and scripts know them. What exactly happened is nowhere else to be read.
-        LoginFailure::Unreachable { reason, detail } => DialError::Unreachable { text: format!("{reason}: {detail}") },
-        LoginFailure::Closed => DialError::Unreachable { text: failure.reason() },
-        _ => DialError::Refused { reply: Box::new(failure.reply()), retry: failure.is_temporary() },
+        LoginFailure::Unreachable { reason, detail } => {
+            DialError::Unreachable { text: format!("{reason}: {detail}"), fault: Fault::Node }
+        }
+        LoginFailure::TimedOut(ref detail) => {
+            DialError::Unreachable { text: format!("{}: {detail}", failure.reason()), fault: Fault::Unclear }
+        }
+        LoginFailure::Closed => DialError::Unreachable { text: failure.reason(), fault: Fault::Node },
+        _ => {
+            let reply = Box::new(failure.reply());
+            let fault = match failure {
+                LoginFailure::Protocol(_) => Fault::Node,
+                _ => Fault::of_reply(&reply),
+            };
+            DialError::Refused { reply, retry: failure.is_temporary(), fault }
+        }
     }
 }
 

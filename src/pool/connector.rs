@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::failure::Failure;
+use super::failure::{Failure, Fault};
 use crate::config::model::{Database, LoadBalance, PoolSettings};
 use crate::server::Server;
 use crate::server::login::Credential;
@@ -40,6 +40,8 @@ pub enum DialError {
     Unreachable {
         /// In PgBouncer's words where it has them: `connect failed`, `server DNS lookup failed`, …
         text: String,
+        /// Whose login would fail so, too.
+        fault: Fault,
     },
     /// The server answered with an ErrorResponse.
     Refused {
@@ -47,14 +49,27 @@ pub enum DialError {
         reply: Box<ErrorReply>,
         /// It said 57P03 (starting up, shutting down): who waits goes on waiting.
         retry: bool,
+        /// Whose login would fail so, too.
+        fault: Fault,
     },
 }
 
 impl DialError {
     pub(super) fn failure(self) -> Failure {
         match self {
-            Self::Unreachable { text } => Failure::Unreachable(text.into()),
-            Self::Refused { reply, retry } => Failure::Refused { reply: Arc::new(*reply), retry },
+            Self::Unreachable { text, fault } => Failure::Unreachable { text: text.into(), fault },
+            Self::Refused { reply, retry, fault } => Failure::Refused { reply: Arc::new(*reply), retry, fault },
+        }
+    }
+}
+
+impl From<Failure> for DialError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable { text, fault } => Self::Unreachable { text: (*text).to_owned(), fault },
+            Failure::Refused { reply, retry, fault } => {
+                Self::Refused { reply: Box::new((*reply).clone()), retry, fault }
+            }
         }
     }
 }

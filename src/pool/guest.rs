@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
+use super::attempts::Attempt;
 use super::connector::DialError;
+use super::failure::Fault;
 use super::keeper::bounded;
 use super::limits::Scarce;
 use super::permits::{Permit, Permits};
@@ -88,33 +90,46 @@ impl Pools {
     /// As a login of the pool's. Whoever asks again pauses before.
     pub async fn dial_beside(&self, pool: &Arc<Pool>) -> Result<Guest, DialError> {
         let id = self.registry.next_server_id();
-        let request = {
-            let mut inner = pool.lock();
-            let database = inner.target.database.clone();
-            let nowhere = || DialError::Unreachable { text: "the database has no host".into() };
-            let endpoint = Arc::new(inner.turns.choose(&database).ok_or_else(nowhere)?);
-            pool.dial_request(&inner, id, endpoint)
-        };
-        let (endpoint, limit) = (Arc::clone(&request.endpoint), request.settings.server_connect_timeout);
+        let attempt = self.attempt_beside(pool)?;
+        let endpoint = Arc::clone(attempt.node());
+        let request = pool.dial_request(&pool.lock(), id, Arc::clone(&endpoint));
+        let limit = request.settings.server_connect_timeout;
         let place = Place::take(pool, request.generation, Arc::clone(&endpoint), self.registry.permits_beside());
         let place = place.map_err(|limit| {
             let text = format!("too many connections listen for clients ({limit})");
             events::guest_refused(pool.key(), &text);
             let reply = Box::new(ErrorReply::error(SqlState::TOO_MANY_CONNECTIONS, text));
-            DialError::Refused { reply, retry: false }
+            DialError::Refused { reply, retry: false, fault: Fault::Login }
         })?;
         let dialing = self.registry.dial(request);
         match bounded(dialing, limit, &endpoint).await {
             Ok(server) => {
+                attempt.succeeded(now());
                 pool.lock().complaints.succeeded(&endpoint);
                 events::server_opened(pool.key(), id, &endpoint);
                 Ok(Guest { server: Some(server), place, reason: CloseReason::Dropped })
             }
             Err(error) => {
-                pool.login_failed(&endpoint, error.clone(), now());
+                pool.login_failed(attempt, error.clone(), now());
                 Err(error)
             }
         }
+    }
+
+    /// An attempt at the first host, in their turn, that is not known to take no logins.
+    fn attempt_beside(&self, pool: &Pool) -> Result<Attempt, DialError> {
+        let database = pool.lock().target.database.clone();
+        let mut closed = None;
+        for _ in 0..database.endpoints.len() {
+            let Some(host) = pool.lock().turns.choose(&database) else { break };
+            match self.registry.attempts().ask_at_once(host.clone(), now()) {
+                Ok(attempt) => return Ok(attempt),
+                Err(outage) => closed = Some(outage),
+            }
+            pool.lock().turns.failed(&database, &host);
+        }
+        let nowhere = || DialError::Unreachable { text: "the database has no host".into(), fault: Fault::Login };
+        Err(closed.map_or_else(nowhere, |outage| outage.failure.into()))
     }
 }
 

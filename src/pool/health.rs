@@ -1,5 +1,6 @@
 //! Whether logins to a pool's server succeed, and when the next may be tried. While they fail, one connection
-//! probes: nobody else tries, and the pauses between probes double.
+//! probes: nobody else tries, and the pauses between probes double. The same of a node, over all pools ([`super::nodes`]);
+//! a pool makes no pauses of its own because of a failure that is its node's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::wire::error::{ErrorReply, SqlState};
 const LOGINS_AT_ONCE: u32 = 4;
 
 /// The pause after the first failure; doubles with each, up to `server_login_retry`.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a login failed, kept for clients that come later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Health {
 #[derive(Debug, Clone)]
 pub struct Failing {
     attempts: u32,
+    /// Those of them that were not the node's.
+    own: u32,
     /// How many hosts the list has: less failures than that prove nothing.
     hosts: u32,
     failed_at: Instant,
@@ -49,6 +52,8 @@ pub struct Failing {
     error: LastError,
     /// What failed may be cured by now.
     in_doubt: bool,
+    /// It was the node that failed.
+    of_node: bool,
 }
 
 impl Health {
@@ -64,23 +69,68 @@ impl Health {
     /// A login failed with `error`. `hosts`: how many a list has; the pause comes after all of them failed.
     /// Failures of logins that were begun side by side count once.
     pub fn failed(&mut self, error: LastError, now: Instant, longest_pause: Duration, hosts: u32) {
-        let attempts = match self {
+        let (attempts, own) = match self {
             Self::Failing(failing) if now < failing.retry_at => {
                 failing.error = error;
                 return;
             }
-            Self::Failing(failing) => failing.attempts.saturating_add(1),
-            _ => 1,
+            Self::Failing(failing) => (failing.attempts.saturating_add(1), failing.own.saturating_add(1)),
+            _ => (1, 1),
         };
         let hosts = hosts.max(1);
-        let pause = if attempts.is_multiple_of(hosts) {
-            let doublings = (attempts / hosts - 1).min(20);
+        let pause = if own.is_multiple_of(hosts) {
+            let doublings = (own / hosts - 1).min(20);
             FIRST_PAUSE.saturating_mul(1 << doublings).min(longest_pause)
         } else {
             Duration::ZERO
         };
-        let in_doubt = false;
-        *self = Self::Failing(Failing { attempts, hosts, failed_at: now, retry_at: now + pause, error, in_doubt });
+        let (failed_at, retry_at, in_doubt, of_node) = (now, now + pause, false, false);
+        *self = Self::Failing(Failing { attempts, own, hosts, failed_at, retry_at, error, in_doubt, of_node });
+    }
+
+    /// A login failed of the node: when the next may be tried is not for this pool alone to say.
+    pub fn node_failed(&mut self, error: LastError, now: Instant, hosts: u32) {
+        let (attempts, own) = match self {
+            Self::Failing(failing) => (failing.attempts.saturating_add(1), failing.own),
+            _ => (1, 0),
+        };
+        let (hosts, retry_at) = (hosts.max(1), now);
+        let (failed_at, in_doubt, of_node) = (now, false, true);
+        *self = Self::Failing(Failing { attempts, own, hosts, failed_at, retry_at, error, in_doubt, of_node });
+    }
+
+    /// No host takes logins; the last failure of one was this, then. Returns whether it is news.
+    pub fn hosts_failed(&mut self, error: LastError, at: Instant, hosts: u32) -> bool {
+        match self {
+            Self::Failing(failing) if at <= failing.failed_at => {
+                failing.attempts = failing.attempts.max(failing.hosts);
+                false
+            }
+            _ => {
+                self.node_failed(error, at, hosts);
+                if let Self::Failing(failing) = self {
+                    failing.attempts = failing.attempts.max(failing.hosts);
+                }
+                true
+            }
+        }
+    }
+
+    /// The node takes logins again: a failure of its is over.
+    pub fn node_opened(&mut self) {
+        if matches!(self, Self::Failing(failing) if failing.of_node) {
+            *self = Self::Unproven;
+        }
+    }
+
+    /// Whether the last login succeeded.
+    pub fn is_well(&self) -> bool {
+        matches!(self, Self::Well)
+    }
+
+    /// Whether what failed may be cured by now.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Failing(failing) if failing.in_doubt)
     }
 
     /// A login succeeded.
@@ -93,7 +143,7 @@ impl Health {
     pub fn probe_now(&mut self, now: Instant) {
         if let Self::Failing(failing) = self {
             failing.retry_at = failing.retry_at.min(now);
-            failing.attempts = 0;
+            (failing.attempts, failing.own) = (0, 0);
             failing.in_doubt = true;
         }
     }

@@ -8,8 +8,11 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 
+use super::attempts::Attempt;
 use super::connector::{DialError, Dialing};
+use super::failure::Fault;
 use super::limits::{Ask, Caps, Claim, Scarce};
+use super::nodes::{Closed, Outage};
 use super::permits::Permit;
 use super::places::Slot;
 use super::pool::{Asks, Pool, Record};
@@ -115,17 +118,13 @@ impl Keeper {
 
     fn open(&mut self, now: Instant) {
         loop {
-            let mut inner = self.pool.lock();
-            let wants = inner.state.wants(now);
-            let database = inner.target.database.clone();
-            let endpoint = wants.and_then(|_| inner.turns.choose(&database));
-            drop(inner);
-            let (Some(wants), Some(endpoint)) = (wants, endpoint) else {
+            let Some(wants) = self.pool.lock().state.wants(now) else {
                 self.stop_asking();
                 return;
             };
-            match self.permit(&wants, Arc::new(endpoint), now) {
-                Ok(permit) => self.begin(permit, &wants),
+            let Some(attempt) = self.attempt(now) else { return };
+            match self.permit(&wants, attempt.node().clone(), now) {
+                Ok(permit) => self.begin(attempt, permit, &wants),
                 Err(scarce) => {
                     let mut inner = self.pool.lock();
                     inner.keeper_asks = Asks::of(Some(&wants));
@@ -134,6 +133,39 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// An attempt at the first host, in their turn, that takes logins or may be tried.
+    fn attempt(&self, now: Instant) -> Option<Attempt> {
+        let (database, hurries) = {
+            let inner = self.pool.lock();
+            (inner.target.database.clone(), inner.state.hurries())
+        };
+        let mut closed = Vec::new();
+        for _ in 0..database.endpoints.len() {
+            let host = self.pool.lock().turns.choose(&database)?;
+            let asked = self.registry.attempts().ask(host.clone(), self.pool.id(), self.pool.wake(), hurries, now);
+            match asked {
+                Ok(attempt) => return Some(attempt),
+                Err(turned_away) => closed.push(turned_away),
+            }
+            self.pool.lock().turns.failed(&database, &host);
+        }
+        self.shut_out(&closed, now);
+        None
+    }
+
+    /// The nodes wake the pool, or its clock. Until then it keeps no place from others that may log in elsewhere.
+    fn shut_out(&self, closed: &[Closed], now: Instant) {
+        let until = closed.iter().map(|host| host.until).min();
+        let outages: Option<Vec<&Outage>> = closed.iter().map(|host| host.outage.as_ref()).collect();
+        let last = outages.and_then(|outages| outages.into_iter().max_by_key(|outage| outage.at));
+        self.pool.kept(now, |inner, deeds| {
+            inner.state.shut_out(last.map(|outage| (&outage.failure, outage.at)), until, deeds);
+            inner.state.set_limited(None);
+            inner.keeper_asks = Asks::of(inner.state.wants(now).as_ref());
+        });
+        self.registry.permits().withdraw(self.pool.id());
     }
 
     fn stop_asking(&mut self) {
@@ -166,12 +198,15 @@ impl Keeper {
         Err(scarce)
     }
 
-    fn begin(&mut self, permit: Permit, wants: &Wants) {
+    fn begin(&mut self, attempt: Attempt, permit: Permit, wants: &Wants) {
         self.stop_asking();
         let id = self.registry.next_server_id();
-        let endpoint = permit.claim().node.clone();
+        let endpoint = attempt.node().clone();
         let (slot, request) = {
             let mut inner = self.pool.lock();
+            if attempt.is_open() {
+                inner.state.node_opened();
+            }
             let slot = inner.state.begin_login();
             let record = Record { id, permit, begun_at: SystemTime::now(), shared: None };
             inner.put(slot, record);
@@ -181,10 +216,10 @@ impl Keeper {
         if wants.from_reserve {
             events::reserve_taken(self.pool.key());
         }
-        let login = Login { pool: self.pool.clone(), slot, id, endpoint, done: false };
+        let login = Login { pool: self.pool.clone(), slot, id, attempt: Some(attempt) };
         let (generation, limit) = (request.generation, request.settings.server_connect_timeout);
         let dialing = self.registry.dial(request);
-        let task = self.tasks.spawn(log_in(login, dialing, limit));
+        let task = self.tasks.spawn(log_in(login, dialing, limit, endpoint));
         self.logins.push((task, generation));
     }
 
@@ -220,14 +255,14 @@ pub(super) async fn bounded(
     match limit {
         Some(limit) => timeout(limit, dialing).await.unwrap_or_else(|_| {
             let text = format!("connect timeout: {endpoint} did not finish the login in time");
-            Err(DialError::Unreachable { text })
+            Err(DialError::Unreachable { text, fault: Fault::Unclear })
         }),
         None => dialing.await,
     }
 }
 
-async fn log_in(login: Login, dialing: Dialing, limit: Option<Duration>) {
-    match bounded(dialing, limit, &login.endpoint).await {
+async fn log_in(login: Login, dialing: Dialing, limit: Option<Duration>, endpoint: Arc<Endpoint>) {
+    match bounded(dialing, limit, &endpoint).await {
         Ok(server) => {
             let welcome = server.params.clone();
             login.succeeded(server, welcome);
@@ -241,15 +276,17 @@ struct Login {
     pool: Arc<Pool>,
     slot: Slot,
     id: ServerId,
-    endpoint: Arc<Endpoint>,
-    done: bool,
+    /// `None` once it has ended.
+    attempt: Option<Attempt>,
 }
 
 impl Login {
     fn succeeded(mut self, server: Box<Server>, welcome: crate::wire::params::ParamSet) {
-        self.done = true;
-        events::server_opened(self.pool.key(), self.id, &self.endpoint);
+        let Some(attempt) = self.attempt.take() else { return };
         let now = now();
+        let endpoint = attempt.node().clone();
+        events::server_opened(self.pool.key(), self.id, &endpoint);
+        attempt.succeeded(now);
         self.pool.event(now, |inner, deeds| {
             if let Some(record) = inner.records.get_mut(self.slot.index()).and_then(Option::as_mut) {
                 record.shared = Some(server.shared.clone());
@@ -257,15 +294,15 @@ impl Login {
             if server.generation == inner.state.generation() {
                 inner.welcome = Some(welcome);
             }
-            inner.complaints.succeeded(&self.endpoint);
+            inner.complaints.succeeded(&endpoint);
             inner.state.opened(self.slot, server, now, deeds);
         });
     }
 
     fn failed(mut self, error: DialError) {
-        self.done = true;
+        let Some(attempt) = self.attempt.take() else { return };
         let now = now();
-        let failure = self.pool.login_failed(&self.endpoint, error, now);
+        let failure = self.pool.login_failed(attempt, error, now);
         let record = self.pool.event(now, |inner, deeds| {
             inner.state.failed(self.slot, &failure, now, deeds);
             inner.take(self.slot)
@@ -276,13 +313,14 @@ impl Login {
 
 impl Drop for Login {
     fn drop(&mut self) {
-        if !self.done {
+        if let Some(attempt) = self.attempt.take() {
             let now = now();
             let record = self.pool.event(now, |inner, deeds| {
                 inner.state.login_dropped(self.slot, now, deeds);
                 inner.take(self.slot)
             });
             drop(record);
+            drop(attempt);
         }
     }
 }

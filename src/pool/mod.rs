@@ -1,9 +1,10 @@
 //! Servers at rest: who may have one, who waits, when one is opened or closed.
 //!
-//! Locks: the registry's, one per pool, one for the limits that pools share, one per waiting client. Each is short,
-//! none is held over an await, and no two are ever held together.
+//! Locks: the registry's, one per pool, one for the limits that pools share, one for what is known of nodes, one per
+//! waiting client. Each is short, none is held over an await, and no two are ever held together.
 
 pub mod acquire;
+mod attempts;
 pub mod commands;
 pub mod complaints;
 pub mod connector;
@@ -17,6 +18,7 @@ mod janitor;
 mod keeper;
 pub mod lease;
 pub mod limits;
+pub mod nodes;
 mod pausing;
 mod permits;
 mod pinned;
@@ -37,6 +39,7 @@ pub use commands::CommandError;
 pub use connector::{Dial, DialError, DialRequest, Dialing};
 pub use credential::stored_credential;
 pub use error::AcquireError;
+pub use failure::Fault;
 pub use guest::{Guest, Standing};
 pub use lease::Lease;
 pub use pinned::{PinPlace, Pinned};

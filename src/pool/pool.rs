@@ -42,7 +42,7 @@ mod logins;
 mod presence;
 mod show;
 
-pub(super) use inner::{Asks, Inner, Record, Target};
+pub(super) use inner::{Asks, Inner, Record, Shared, Target};
 pub use presence::{CancelPresence, ClientPresence};
 
 pub(super) type Machine = PoolState<Box<Server>, Arc<Seat>>;
@@ -85,15 +85,6 @@ pub struct Pool {
 
 /// No server is of this generation.
 const ENDED: u64 = u64::MAX;
-
-/// What a pool shares with others.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Shared {
-    pub(super) permits: Arc<Permits>,
-    /// The same limits for connections that are no pool's servers.
-    pub(super) permits_beside: Arc<Permits>,
-    pub(super) settled: Arc<Settled>,
-}
 
 impl Pool {
     pub(super) fn new(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use super::attempts::Attempts;
 use super::connector::{Dial, DialRequest, Dialing};
 use super::credential::{self, stored_credential};
 use super::gate::HoldReason;
@@ -161,6 +162,10 @@ impl Pools {
                 }
             }
         }
+        registry
+            .shared
+            .attempts
+            .retain(|node| config.databases.values().any(|database| database.endpoints.contains(node)));
         registry.open_standing_pools();
         registry.shared.settled.tell();
     }
@@ -298,6 +303,10 @@ impl Registry {
 
     pub(super) fn permits(&self) -> &Arc<Permits> {
         &self.shared.permits
+    }
+
+    pub(super) fn attempts(&self) -> &Arc<Attempts> {
+        &self.shared.attempts
     }
 
     pub(super) fn permits_beside(&self) -> &Arc<Permits> {

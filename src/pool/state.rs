@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::error::{AcquireError, WaitCause};
-use super::failure::Failure;
+use super::failure::{Failure, Fault};
 use super::gate::Gate;
 use super::health::{Health, LastError};
 use super::places::{Busy, Facts, Places, Slot};
@@ -146,6 +146,8 @@ pub struct PoolState<S, W> {
     staying: VecDeque<(Slot, Instant)>,
     /// The setting that keeps the pool from opening more, if one does.
     limited_by: Option<&'static str>,
+    /// No host takes logins: when to ask again.
+    shut_out_until: Option<Instant>,
 }
 
 impl<S, W> PoolState<S, W> {
@@ -175,6 +177,7 @@ impl<S, W> PoolState<S, W> {
             yielded_at: None,
             staying: VecDeque::new(),
             limited_by: None,
+            shut_out_until: None,
         }
     }
 
@@ -234,6 +237,7 @@ impl<S, W> PoolState<S, W> {
     /// A login begins, as [`Self::wants`] asked for.
     pub fn begin_login(&mut self) -> Slot {
         self.probe_asked = false;
+        self.shut_out_until = None;
         self.places.begin_login(self.generation)
     }
 
@@ -255,13 +259,42 @@ impl<S, W> PoolState<S, W> {
     /// for logins where it only is full.
     pub fn failed(&mut self, slot: Slot, failure: &Failure, now: Instant, out: &mut Actions<S, W>) {
         self.places.remove(slot);
-        self.health.failed(failure.error(), now, self.settings.server_login_retry, self.hosts);
-        if let Failure::Refused { reply, retry: false } = failure
+        match failure.fault() {
+            Fault::Node => self.health.node_failed(failure.error(), now, self.hosts),
+            Fault::Unclear | Fault::Login => {
+                self.health.failed(failure.error(), now, self.settings.server_login_retry, self.hosts);
+            }
+        }
+        self.tell(failure, out);
+        self.serve(now, out);
+    }
+
+    /// No host takes logins now, or others are just finding out. `outage`: the last failure of one, and when it was.
+    pub fn shut_out(&mut self, outage: Option<(&Failure, Instant)>, until: Option<Instant>, out: &mut Actions<S, W>) {
+        self.shut_out_until = until;
+        if let Some((failure, at)) = outage
+            && self.health.hosts_failed(failure.error(), at, self.hosts)
+        {
+            self.tell(failure, out);
+        }
+    }
+
+    /// The node that a login begins at takes logins, as far as anybody knows.
+    pub fn node_opened(&mut self) {
+        self.health.node_opened();
+    }
+
+    /// Whether a login need not wait for a pause to be over.
+    pub fn hurries(&self) -> bool {
+        self.health.is_in_doubt()
+    }
+
+    fn tell(&mut self, failure: &Failure, out: &mut Actions<S, W>) {
+        if let Failure::Refused { reply, retry: false, .. } = failure
             && self.places.counts().connected() == 0
         {
             self.refuse(&AcquireError::Refused(reply.clone()), failure.is_full(), out);
         }
-        self.serve(now, out);
     }
 
     /// A login was given up without having failed: its server is no longer wanted.

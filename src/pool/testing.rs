@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use super::connector::{Dial, DialError, DialRequest, Dialing};
 use super::error::AcquireError;
+use super::failure::Fault;
 use super::lease::Lease;
 use super::now;
 use super::pool::Pool;
@@ -251,6 +252,8 @@ pub(super) enum Fate {
     Refused,
     /// The server starts up.
     StartsUp,
+    /// The server has no place for anybody.
+    Full,
 }
 
 /// Opens servers at one end of a socket pair.
@@ -258,6 +261,11 @@ pub(super) enum Fate {
 pub(super) struct FakeDial {
     /// What becomes of the next logins; then they serve.
     pub(super) fates: Mutex<VecDeque<Fate>>,
+    /// What becomes of all others.
+    pub(super) fate: Mutex<Option<Fate>>,
+    /// How many logins are under way, and the most there ever were.
+    pub(super) under_way: Arc<AtomicU32>,
+    pub(super) most_under_way: AtomicU32,
     /// What was asked for.
     pub(super) requests: Mutex<Vec<DialRequest>>,
     /// The servers' ends, in the order of opening. Taking one out hangs up.
@@ -269,18 +277,30 @@ pub(super) struct FakeDial {
 impl Dial for FakeDial {
     fn dial(&self, request: DialRequest) -> Dialing {
         self.requests.lock().push(request.clone());
-        let fate = self.fates.lock().pop_front().unwrap_or(Fate::Serves);
+        let fate = self.fates.lock().pop_front().or_else(|| *self.fate.lock()).unwrap_or(Fate::Serves);
+        let begun = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_under_way.fetch_max(begun, Ordering::SeqCst);
+        let over = Gone(Arc::clone(&self.under_way));
         let refused = |code, message| {
-            Err(DialError::Refused { reply: Box::new(ErrorReply::fatal(code, message)), retry: code == STARTING })
+            let reply = Box::new(ErrorReply::fatal(code, message));
+            let fault = Fault::of_reply(&reply);
+            Err(DialError::Refused { reply, retry: code == STARTING, fault })
         };
         let outcome = match fate {
-            Fate::Hangs => return Box::pin(std::future::pending()),
-            Fate::Unreachable => Err(DialError::Unreachable { text: "connect failed".into() }),
+            Fate::Hangs => {
+                return Box::pin(async move {
+                    let _over = over;
+                    std::future::pending().await
+                });
+            }
+            Fate::Unreachable => Err(DialError::Unreachable { text: "connect failed".into(), fault: Fault::Node }),
             Fate::Refused => refused(SqlState::INVALID_PASSWORD, "wrong password"),
+            Fate::Full => refused(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
             Fate::StartsUp => refused(STARTING, "the database system is starting up"),
             Fate::Serves | Fate::Complains | Fate::Mute => Ok(self.serve(&request, fate)),
         };
         Box::pin(async move {
+            let _over = over;
             tokio::task::yield_now().await;
             outcome
         })

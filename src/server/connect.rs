@@ -74,7 +74,7 @@ pub async fn connect(target: &ConnectTarget<'_>) -> Result<Server, LoginFailure>
 }
 
 fn timed_out(target: &ConnectTarget<'_>) -> LoginFailure {
-    unreachable("connect timeout", format!("{} did not finish the login in time", target.endpoint))
+    LoginFailure::TimedOut(format!("{} did not finish the login in time", target.endpoint))
 }
 
 fn unreachable(reason: &'static str, detail: String) -> LoginFailure {
@@ -220,9 +220,9 @@ impl Connection {
             let body = &frame[5..];
             match frame[0] {
                 backend::READY if read::ready_for_query(body) == Some(TxStatus::Idle) => return Ok(()),
-                backend::READY => return Err(LoginFailure::Protocol("connect_query leaves a transaction open")),
+                backend::READY => return Err(LoginFailure::ConnectQuery("connect_query leaves a transaction open")),
                 backend::COPY_IN | backend::COPY_BOTH => {
-                    return Err(LoginFailure::Protocol("connect_query begins a COPY"));
+                    return Err(LoginFailure::ConnectQuery("connect_query begins a COPY"));
                 }
                 backend::ERROR => {
                     let message = ErrorFields::parse(body).message;

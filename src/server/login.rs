@@ -270,6 +270,10 @@ pub enum LoginFailure {
     Unsupported(&'static str),
     /// SCRAM failed: the server doesn't know the user's secret, or breaks the rules.
     Scram(ScramError),
+    /// It was connected to, and did not finish the login in time.
+    TimedOut(String),
+    /// What `connect_query` does can't be.
+    ConnectQuery(&'static str),
     /// Not the protocol, or not as it was expected.
     Protocol(&'static str),
     /// The server hung up, or the network failed.
@@ -289,9 +293,13 @@ impl LoginFailure {
     /// can't be reached. Of one that is full the pool tells them, as PgBouncer does, and has only logins wait.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Closed => true,
+            Self::Unreachable { .. } | Self::TimedOut(_) | Self::Closed => true,
             Self::Refused(reply) => reply.code == SqlState::CANNOT_CONNECT_NOW,
-            Self::WrongPasswordType | Self::Unsupported(_) | Self::Scram(_) | Self::Protocol(_) => false,
+            Self::WrongPasswordType
+            | Self::Unsupported(_)
+            | Self::Scram(_)
+            | Self::ConnectQuery(_)
+            | Self::Protocol(_) => false,
         }
     }
 
@@ -316,7 +324,7 @@ impl From<ScramError> for LoginFailure {
 impl std::fmt::Display for LoginFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unreachable { detail, .. } => f.write_str(detail),
+            Self::Unreachable { detail, .. } | Self::TimedOut(detail) => f.write_str(detail),
             Self::Scram(ScramError::Malformed(place)) => write!(f, "server sent a malformed {place}"),
             Self::Scram(error) => write!(f, "{} ({error:?})", self.reply().message),
             Self::Protocol(what) => write!(f, "server does not speak the protocol: {what}"),
@@ -344,6 +352,8 @@ impl ClientError for LoginFailure {
                 failure("server login failed: server could not prove that it knows the user's secret".into())
             }
             Self::Scram(_) => failure("server login failed: SASL authentication failed".into()),
+            Self::TimedOut(_) => failure("connect timeout".into()),
+            Self::ConnectQuery(what) => failure((*what).to_owned()),
             Self::Protocol(what) => failure("unknown pkt from server".into())
                 .detail((*what).to_owned())
                 .hint("What listens there does not speak PostgreSQL's protocol: check host and port of the database."),

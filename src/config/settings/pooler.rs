@@ -134,7 +134,9 @@ settings! {
             server_connect_timeout: Timeout = "15s", reload: live;
             /// The longest pause between attempts at a server that can't be reached or refuses logins. The first pause
             /// is a few milliseconds; each is longer than the one before, up to this. (PgBouncer always pauses for so
-            /// long, and has 15 seconds.)
+            /// long, and has 15 seconds.) While a server can't be reached, starts up or is full, one connection at a
+            /// time tries, for all databases and users on that host and port, and when it gets in all go on at once.
+            /// Where only one user or database is refused, the others don't wait.
             server_login_retry: Span<10> = "1s", reload: live;
             /// A database made for a name that only `[databases."*"]` serves is forgotten when it was unused for so
             /// long. 0: never. One that never had a server, since there is no such database, say, goes after

@@ -5,11 +5,13 @@ use std::time::{Instant, SystemTime};
 
 use super::{Job, Machine};
 use crate::config::model::Database;
+use crate::pool::attempts::Attempts;
 use crate::pool::complaints::Complaints;
 use crate::pool::connector::Turns;
 use crate::pool::limits::Claim;
-use crate::pool::permits::Permit;
+use crate::pool::permits::{Permit, Permits};
 use crate::pool::places::Slot;
+use crate::pool::settled::Settled;
 use crate::pool::state::Wants;
 use crate::pool::stats::Totals;
 use crate::server::ServerShared;
@@ -84,6 +86,16 @@ impl Target {
             }
         }
     }
+}
+
+/// What a pool shares with others.
+#[derive(Debug, Clone, Default)]
+pub(in crate::pool) struct Shared {
+    pub(in crate::pool) permits: Arc<Permits>,
+    /// The same limits for connections that are no pool's servers.
+    pub(in crate::pool) permits_beside: Arc<Permits>,
+    pub(in crate::pool) settled: Arc<Settled>,
+    pub(in crate::pool) attempts: Arc<Attempts>,
 }
 
 /// What is known of a server whoever has it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Inner, Pool};
+use crate::pool::attempts::Attempt;
 use crate::pool::connector::{DialError, DialRequest};
 use crate::pool::failure::Failure;
 use crate::telemetry::events::pool as events;
@@ -25,9 +26,10 @@ impl Pool {
     }
 
     /// A login has failed: it is told, and the next one may go to another host.
-    pub(in crate::pool) fn login_failed(&self, endpoint: &Arc<Endpoint>, error: DialError, now: Instant) -> Failure {
+    pub(in crate::pool) fn login_failed(&self, attempt: Attempt, error: DialError, now: Instant) -> Failure {
+        let endpoint = &attempt.node().clone();
         let refused = matches!(error, DialError::Refused { .. });
-        let failure = error.failure();
+        let mut failure = error.failure();
         let text = failure.to_string();
         let complaint = {
             let mut inner = self.lock();
@@ -36,6 +38,7 @@ impl Pool {
             inner.complaints.failed(endpoint, &text, now)
         };
         events::login_failed(self.key(), endpoint, refused, &text, complaint);
+        attempt.failed(&mut failure, self.settings().server_login_retry, now);
         failure
     }
 }

@@ -11,6 +11,7 @@ use crate::pool::{AcquireError, CloseReason};
 use crate::types::{ClientId, Secret};
 
 mod neighbours;
+mod probes;
 
 const SECOND: Duration = Duration::from_secs(1);
 

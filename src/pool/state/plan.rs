@@ -91,6 +91,7 @@ impl<S, W> PoolState<S, W> {
         let probe = if wanted { self.health.retry_at() } else { None };
         let mut next = probe.filter(|at| *at > now);
         let mut consider = |at: Option<Instant>| next = [next, at.filter(|at| *at > now)].into_iter().flatten().min();
+        consider(self.shut_out_until.filter(|_| wanted));
         if !self.waiters.is_empty() {
             consider(self.places.tests_since().map(|since| since + PATIENCE).filter(|at| *at > now).min());
             consider(self.next_reserve(total, now));

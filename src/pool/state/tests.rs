@@ -1,4 +1,5 @@
 use super::*;
+use crate::pool::failure::Fault;
 use crate::pool::gate::HoldReason;
 use crate::pool::testing::settings;
 use crate::wire::error::{ErrorReply, SqlState};
@@ -106,11 +107,16 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn refusal(retry: bool) -> Failure {
     let reply = Arc::new(ErrorReply::fatal(SqlState::INVALID_PASSWORD, "wrong password"));
-    Failure::Refused { reply, retry }
+    Failure::Refused { reply, retry, fault: Fault::Login }
+}
+
+/// What all pools of a node suffer.
+fn of_node() -> Failure {
+    Failure::Unreachable { text: "node down".into(), fault: Fault::Node }
 }
 
 fn unreachable() -> Failure {
-    Failure::Unreachable("connect failed".into())
+    Failure::Unreachable { text: "connect failed".into(), fault: Fault::Login }
 }
 
 #[test]

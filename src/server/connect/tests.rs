@@ -230,8 +230,8 @@ async fn connect_query_may_fail_but_must_leave_the_server_idle() {
         ErrorReply::error(SqlState::UNDEFINED_OBJECT, "no such thing").encode(out);
         say::ready_for_query(out, TxStatus::Idle);
     });
-    let open = LoginFailure::Protocol("connect_query leaves a transaction open");
-    let copy = LoginFailure::Protocol("connect_query begins a COPY");
+    let open = LoginFailure::ConnectQuery("connect_query leaves a transaction open");
+    let copy = LoginFailure::ConnectQuery("connect_query begins a COPY");
     for (answer, expected) in [
         (done(TxStatus::Idle), Ok("CET")),
         (failed, Ok("UTC")),

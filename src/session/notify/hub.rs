@@ -349,8 +349,8 @@ fn next_pause(hub: &Hub, pause: Duration, now: Instant) -> (Duration, Option<Ins
 /// Tells those who wait what the server says to the login, unless it may say something else soon.
 fn refusal(hub: &Hub, error: DialError, now: Instant) -> String {
     match error {
-        DialError::Unreachable { text } => text,
-        DialError::Refused { reply, retry } => {
+        DialError::Unreachable { text, .. } => text,
+        DialError::Refused { reply, retry, .. } => {
             let reply = ErrorReply { severity: Severity::Error, ..*reply };
             if !retry {
                 hub.refuse_all(now, &reply);

@@ -3,8 +3,8 @@
 use futures_util::future::join_all;
 use pglifeguard::app::demo::{Cluster, ClusterOptions, Shutdown, Watch};
 
-use super::pool;
-use crate::support::peers::{Line, Parrot};
+use super::{number, pool};
+use crate::support::peers::{Doorman, Line, Parrot};
 use crate::support::{Database, PoolerConfig, Session, eventually};
 
 fn at(port: u16, dbname: &str) -> String {
@@ -126,6 +126,42 @@ async fn one_connection_probes_a_server_that_refuses() {
     }
     let visits = parrot.visits();
     assert!(visits <= 10, "{visits} logins were tried for 50 clients");
+}
+
+/// A server that is full is asked by one connection, whoever wants one, and when it is not everybody is served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_all_pools_one_connection_probes_a_server_that_refuses() {
+    let database = Database::create("probes");
+    let doorman = Doorman::before(database.port(), "53300", "sorry, too many clients already");
+    let users: Vec<String> = (0..12).map(|number| format!("probe_{number}")).collect();
+    let config = PoolerConfig::new()
+        .section("databases.app", &at(doorman.port(), &database.name))
+        .set("default_pool_size", "1")
+        .set("server_tls_sslmode", "\"disable\"")
+        .set("server_login_retry", "0.1");
+    let config = users.iter().fold(config, |config, user| {
+        database.sql(&format!("CREATE ROLE {user} LOGIN PASSWORD 'x'"));
+        config.user(user, "x")
+    });
+    let pooler = config.start();
+    let clients: Vec<_> = users
+        .iter()
+        .flat_map(|user| [(); 3].map(|()| pooler.dsn(user, "x", "app")))
+        .map(|dsn| tokio::spawn(async move { Session::connect(&dsn).await.value("SELECT 1").await }))
+        .collect();
+    let console = Session::connect(&pooler.console_dsn()).await;
+    eventually("all to wait", async || {
+        let pools = console.rows("SHOW POOLS").await;
+        pools.iter().map(|row| number(row, "cl_waiting") as usize).sum::<usize>() == clients.len()
+    })
+    .await;
+    let before = doorman.refused().0;
+    eventually("some probes", async || doorman.refused().0 >= before + 10).await;
+    assert_eq!(doorman.refused().1, 1, "at once");
+    doorman.lets_in();
+    for client in clients {
+        assert_eq!(client.await.expect("it waited for the server"), "1");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

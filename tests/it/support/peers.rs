@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use pglifeguard::app::demo::PortClaim;
 
@@ -126,6 +127,76 @@ impl Drop for SlowCancels {
     }
 }
 
+/// A line to a port of this machine, at whose end a doorman refuses everybody until he is told to let them in.
+#[derive(Debug)]
+pub(crate) struct Doorman {
+    port: PortClaim,
+    door: Arc<Door>,
+    _open: Listening,
+}
+
+#[derive(Debug, Default)]
+struct Door {
+    open: AtomicBool,
+    visits: AtomicUsize,
+    refusing: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Doorman {
+    /// He refuses with FATAL, this SQLSTATE and text.
+    pub(crate) fn before(to: u16, code: &str, text: &str) -> Self {
+        let port = PortClaim::anywhere().expect("a free port");
+        let (door, words) = (Arc::<Door>::default(), fatal(code, text));
+        let his = Arc::clone(&door);
+        let open = Listening::on(port.number(), move |mut client| {
+            if his.open.load(Ordering::SeqCst) {
+                let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
+                let (mut from, mut into) = (server.try_clone()?, client.try_clone()?);
+                thread::spawn(move || pass_on(&mut from, &mut into));
+                pass_on(&mut client, &mut server);
+                return Ok(());
+            }
+            his.visits.fetch_add(1, Ordering::SeqCst);
+            his.most.fetch_max(his.refusing.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let mut packet = [0; 1024];
+            let _ = client.read(&mut packet)?;
+            // He takes his time, so that those who come side by side meet at the door.
+            client.set_read_timeout(Some(Duration::from_millis(20)))?;
+            let _ = client.read(&mut packet);
+            his.refusing.fetch_sub(1, Ordering::SeqCst);
+            client.write_all(&words)
+        });
+        Self { port, door, _open: open }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub(crate) fn lets_in(&self) {
+        self.door.open.store(true, Ordering::SeqCst);
+    }
+
+    /// How many he has refused, and the most that he did at once.
+    pub(crate) fn refused(&self) -> (usize, usize) {
+        (self.door.visits.load(Ordering::SeqCst), self.door.most.load(Ordering::SeqCst))
+    }
+}
+
+/// An ErrorResponse with FATAL, this SQLSTATE and text.
+fn fatal(code: &str, text: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code), (b'M', text)] {
+        body.push(field);
+        body.extend_from_slice(value.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    let length = u32::try_from(body.len() + 4).expect("it is short").to_be_bytes();
+    [&b"E"[..], &length, &body].concat()
+}
+
 /// A peer that reads a startup packet and answers it with the same bytes, whoever comes.
 #[derive(Debug)]
 pub(crate) struct Parrot {
@@ -154,15 +225,7 @@ impl Parrot {
 
     /// An ErrorResponse with FATAL, this SQLSTATE and text.
     pub(crate) fn refusing(code: &str, text: &str) -> Self {
-        let mut body = Vec::new();
-        for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code), (b'M', text)] {
-            body.push(field);
-            body.extend_from_slice(value.as_bytes());
-            body.push(0);
-        }
-        body.push(0);
-        let length = u32::try_from(body.len() + 4).expect("it is short").to_be_bytes();
-        Self::saying([&b"E"[..], &length, &body].concat())
+        Self::saying(fatal(code, text))
     }
 
     pub(crate) fn port(&self) -> u16 {

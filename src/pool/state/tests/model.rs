@@ -29,6 +29,7 @@ struct Model {
     /// By when each server has stayed long enough.
     stays: BTreeMap<u32, Instant>,
     evicted: u32,
+    shut_outs: u32,
 }
 
 impl Model {
@@ -57,6 +58,7 @@ impl Model {
             staying: BTreeMap::new(),
             stays: BTreeMap::new(),
             evicted: 0,
+            shut_outs: 0,
         }
     }
 
@@ -137,7 +139,8 @@ impl Model {
     fn login_ends(&mut self, out: &mut Actions<u32, u32>) {
         let Some(slot) = self.logins.pop() else { return };
         match self.dice.roll(16) {
-            0 => self.state.failed(slot, &unreachable(), self.now, out),
+            0 => self.state.failed(slot, &of_node(), self.now, out),
+            3 => self.state.failed(slot, &unreachable(), self.now, out),
             1 => self.state.failed(slot, &refusal(self.dice.roll(2) == 0), self.now, out),
             2 => self.state.login_dropped(slot, self.now, out),
             _ => {
@@ -229,11 +232,27 @@ impl Model {
 
     fn begin_logins(&mut self) {
         while let Some(wants) = self.state.wants(self.now) {
+            if self.dice.roll(32) == 0 {
+                return self.shut_out();
+            }
             let size = self.settings.pool_size + self.settings.reserve_pool_size;
             assert!(self.state.counts().total() < size, "over the limit");
             assert!(wants.logins <= 4);
             self.logins.push(self.state.begin_login());
         }
+    }
+
+    /// All hosts are left to others for now.
+    fn shut_out(&mut self) {
+        let until = self.now + Duration::from_millis([1, 500, 15_000][self.dice.roll(3)]);
+        let failed = self.now - Duration::from_millis([0, 1, 100][self.dice.roll(3)]);
+        let failure = [None, Some(of_node()), Some(refusal(false))][self.dice.roll(3)].clone();
+        let mut out = Actions::new();
+        self.state.shut_out(failure.as_ref().map(|failure| (failure, failed)), Some(until), &mut out);
+        self.carry_out(out);
+        let waits = self.state.waiting() > 0 && self.state.gate().is_open();
+        assert!(!waits || self.state.next_wake(self.now).is_some_and(|at| at <= until), "it would not look again");
+        self.shut_outs += 1;
     }
 
     /// What must hold after every step.
@@ -276,15 +295,16 @@ impl Model {
 
 #[test]
 fn random_runs_agree_with_the_model() {
-    let (mut served, mut evicted) = (0, 0);
+    let (mut served, mut evicted, mut shut_outs) = (0, 0, 0);
     for seed in 0..5000 {
         let run = std::panic::catch_unwind(|| {
             let mut model = Model::new(seed);
             (0..300).for_each(|_| model.step());
-            (model.served, model.evicted)
+            (model.served, model.evicted, model.shut_outs)
         });
         let run = run.unwrap_or_else(|_| panic!("seed {seed}"));
-        (served, evicted) = (served + run.0, evicted + run.1);
+        (served, evicted, shut_outs) = (served + run.0, evicted + run.1, shut_outs + run.2);
     }
-    assert!(served > 100_000 && evicted > 2000, "the runs must reach what they are to test: {served}, {evicted}");
+    let reached = served > 100_000 && evicted > 2000 && shut_outs > 2000;
+    assert!(reached, "the runs must reach what they are to test: {served}, {evicted}, {shut_outs}");
 }

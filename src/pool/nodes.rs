@@ -1,0 +1,229 @@
+//! How logins fare at each node, over all pools. While a node takes none, one connection at a time tries, whosever it
+//! is, with pauses that double; what it is told is told to all who want to log in there. Pure; `super::attempts` puts a
+//! lock around it.
+//!
+//! Invariants: at a node that is not known to take logins one attempt is under way, unless an older one has lasted
+//! [`PATIENCE`]; whoever was turned away is told when to look again, and woken whenever an attempt there ends before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::failure::{Failure, Fault};
+use super::health::{FIRST_PAUSE, Health};
+use super::limits::PoolId;
+use crate::types::Endpoint;
+
+/// For so long others wait for what comes of a probe. It may take longer only where `server_connect_timeout` allows that.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The last failure of a node.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    /// What happened.
+    pub failure: Failure,
+    /// When.
+    pub at: Instant,
+}
+
+/// Who is turned away.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    /// The node's last failure, if it had one.
+    pub outage: Option<Outage>,
+    /// When to ask again, if nobody wakes it before.
+    pub until: Instant,
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// The login succeeded.
+    Succeeded,
+    /// It failed so; the pauses between probes are at most so long. Whose fault that is will have been decided.
+    Failed(&'a mut Failure, Duration),
+    /// It was given up.
+    Dropped,
+}
+
+/// Tells attempts apart; grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttemptId(u64);
+
+/// An attempt that may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// Its number.
+    pub id: AttemptId,
+    /// The node takes logins, as far as anybody knows.
+    pub open: bool,
+}
+
+/// All nodes that somebody has asked for. `H` wakes a pool.
+#[derive(Debug)]
+pub struct Nodes<H> {
+    all: HashMap<Arc<Endpoint>, Node<H>>,
+    attempts: u64,
+}
+
+#[derive(Debug)]
+struct Node<H> {
+    health: Health,
+    outage: Option<Outage>,
+    /// Attempts of before this one began before the last failure: that they succeed tells nothing.
+    since: u64,
+    probe: Option<Probe>,
+    last_prober: Option<PoolId>,
+    queue: Vec<(PoolId, H)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    id: AttemptId,
+    begun_at: Instant,
+}
+
+impl<H> Default for Nodes<H> {
+    fn default() -> Self {
+        Self { all: HashMap::new(), attempts: 0 }
+    }
+}
+
+impl<H> Default for Node<H> {
+    fn default() -> Self {
+        let health = Health::Unproven;
+        Self { health, outage: None, since: 0, probe: None, last_prober: None, queue: Vec::new() }
+    }
+}
+
+impl<H> Nodes<H> {
+    /// A pool wants to log in at a node. Who `hurries` does not wait for the pause to end, but for a probe all the same.
+    ///
+    /// # Errors
+    /// The node takes no logins, or nobody knows yet, and somebody else tries or nobody may yet.
+    pub fn ask(
+        &mut self,
+        node: &Arc<Endpoint>,
+        pool: PoolId,
+        handle: H,
+        hurries: bool,
+        now: Instant,
+    ) -> Result<Begun, Closed> {
+        let known = self.all.entry(Arc::clone(node)).or_default();
+        known.queue.retain(|(queued, _)| *queued != pool);
+        if let Some(until) = known.closed_until(Some(pool), hurries, now) {
+            known.queue.push((pool, handle));
+            return Err(Closed { outage: known.outage.clone(), until });
+        }
+        Ok(known.begin(Some(pool), &mut self.attempts, now))
+    }
+
+    /// Somebody wants to log in who does not wait, nor has others wait for an attempt at a node that nobody knows.
+    ///
+    /// # Errors
+    /// The node takes no logins.
+    pub fn ask_at_once(&mut self, node: &Arc<Endpoint>, now: Instant) -> Result<Begun, Outage> {
+        let known = self.all.entry(Arc::clone(node)).or_default();
+        match &known.outage {
+            Some(outage) if known.closed_until(None, false, now).is_some() => Err(outage.clone()),
+            Some(_) => Ok(known.begin(None, &mut self.attempts, now)),
+            None => Ok(Begun { id: next(&mut self.attempts), open: true }),
+        }
+    }
+
+    /// An attempt has ended. Those who are returned should ask again.
+    #[must_use]
+    pub fn ended(&mut self, node: &Endpoint, attempt: AttemptId, outcome: Outcome<'_>, now: Instant) -> Vec<H> {
+        let Some(known) = self.all.get_mut(node) else { return Vec::new() };
+        let probed = known.probe.is_some_and(|probe| probe.id == attempt);
+        if probed {
+            known.probe = None;
+        }
+        let news = match outcome {
+            Outcome::Succeeded => known.succeeded(attempt),
+            Outcome::Failed(failure, longest_pause) => {
+                known.failed(failure, self.attempts, longest_pause, now) || known.answered(failure)
+            }
+            Outcome::Dropped => false,
+        };
+        if news || probed { known.queue.drain(..).map(|(_, handle)| handle).collect() } else { Vec::new() }
+    }
+
+    /// Forgets the nodes that nobody is to connect to any more. Those who are returned should ask again, elsewhere.
+    #[must_use]
+    pub fn retain(&mut self, wanted: impl Fn(&Endpoint) -> bool) -> Vec<H> {
+        let gone = self.all.extract_if(|node, _| !wanted(node));
+        gone.flat_map(|(_, known)| known.queue).map(|(_, handle)| handle).collect()
+    }
+}
+
+impl<H> Node<H> {
+    /// `None`: an attempt may begin now.
+    fn closed_until(&self, pool: Option<PoolId>, hurries: bool, now: Instant) -> Option<Instant> {
+        if self.health.is_well() {
+            return None;
+        }
+        if let Some(probe) = self.probe
+            && now < probe.begun_at + PATIENCE
+        {
+            return Some(probe.begun_at + PATIENCE);
+        }
+        let pause_ends = self.health.retry_at().filter(|_| !hurries)?;
+        // Who has tried last lets another go first: what it suffers may be its own user's fault.
+        let others = pool.is_some() && pool == self.last_prober && !self.queue.is_empty();
+        let until = if others { pause_ends + FIRST_PAUSE } else { pause_ends };
+        (now < until).then_some(until)
+    }
+
+    fn begin(&mut self, pool: Option<PoolId>, attempts: &mut u64, now: Instant) -> Begun {
+        let (id, open) = (next(attempts), self.health.is_well());
+        if !open {
+            self.probe = Some(Probe { id, begun_at: now });
+            self.last_prober = pool;
+        }
+        Begun { id, open }
+    }
+
+    /// Returns whether this is news.
+    fn succeeded(&mut self, attempt: AttemptId) -> bool {
+        if self.health.is_well() || attempt.0 <= self.since {
+            return false;
+        }
+        self.health.succeeded();
+        (self.outage, self.last_prober) = (None, None);
+        true
+    }
+
+    /// The same of a failure that is the node's.
+    fn failed(&mut self, failure: &mut Failure, attempts: u64, longest_pause: Duration, now: Instant) -> bool {
+        if failure.fault() == Fault::Unclear {
+            // One user's login may take long for reasons of its own. That it is the node is believed only of one of which
+            // nothing better is known.
+            failure.set_fault(if self.health.is_well() { Fault::Login } else { Fault::Node });
+        }
+        if failure.fault() != Fault::Node {
+            return false;
+        }
+        self.health.failed(failure.error(), now, longest_pause, 1);
+        self.outage = Some(Outage { failure: failure.clone(), at: now });
+        self.since = attempts;
+        true
+    }
+
+    /// The same of a refusal that only this user or database suffers. Of a node that was full, say, it proves nothing.
+    fn answered(&mut self, failure: &Failure) -> bool {
+        let first = failure.fault() == Fault::Login && matches!(self.health, Health::Unproven);
+        if first {
+            self.health.succeeded();
+        }
+        first
+    }
+}
+
+fn next(attempts: &mut u64) -> AttemptId {
+    *attempts += 1;
+    AttemptId(*attempts)
+}
+
+#[cfg(test)]
+mod tests;

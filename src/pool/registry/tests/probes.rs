@@ -1,0 +1,133 @@
+//! Pools of one node that takes no logins, by a clock that only waits move.
+
+use super::*;
+use crate::pool::acquire::Acquire;
+use crate::pool::now;
+use crate::pool::state::Purpose;
+use crate::pool::testing::Fate;
+
+const MILLI: Duration = Duration::from_millis(1);
+
+fn bench() -> Bench {
+    two_databases(|pooler| {
+        pooler.defaults.query_wait_timeout = None;
+        pooler.server_login_retry = SECOND;
+    })
+}
+
+/// Clients who log in: three for each of forty users.
+fn crowd(bench: &Bench) -> Vec<tokio::task::JoinHandle<Result<Lease, AcquireError>>> {
+    let pools = (0..40).map(|user| bench.pool(["app", "other"][user % 2], &user.to_string()));
+    let login = |pool: &Arc<Pool>| pool.acquire_for(Purpose::Login, ClientId(1), now());
+    pools.flat_map(|pool| [login(&pool), login(&pool), login(&pool)]).map(tokio::spawn::<Acquire>).collect()
+}
+
+fn most_at_once(bench: &Bench) -> u32 {
+    bench.dial.most_under_way.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_all_pools_one_connection_probes_a_node_that_takes_none() {
+    for fate in [Fate::Full, Fate::StartsUp, Fate::Unreachable] {
+        let bench = bench();
+        *bench.dial.fate.lock() = Some(fate);
+        let clients = crowd(&bench);
+        tokio::time::sleep(10 * SECOND).await;
+        // 0, 50, 150, 350, 750 and 1550 ms, then one a second, and a little later where who tried last lets others go first.
+        let dialed = bench.dial.dialed();
+        assert!(
+            (13..=15).contains(&dialed) && most_at_once(&bench) == 1,
+            "{fate:?}: {dialed}, {}",
+            most_at_once(&bench)
+        );
+        *bench.dial.fate.lock() = None;
+        let back = now();
+        for client in clients {
+            outcome(client).await.unwrap_or_else(|error| panic!("{fate:?}: {error}"));
+        }
+        assert!(now() - back <= SECOND + 50 * MILLI, "{fate:?}: all at once");
+        assert!(most_at_once(&bench) > 20, "{fate:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_is_told_is_told_to_all_who_wait() {
+    let bench = bench();
+    *bench.dial.fate.lock() = Some(Fate::Full);
+    let requests: Vec<_> = (0..40).map(|user| wait(&bench.pool("app", &user.to_string()))).collect();
+    for request in requests {
+        let error = outcome(request).await.expect_err("the node is full");
+        assert!(matches!(&error, AcquireError::Refused(reply) if reply.code.as_str() == "53300"), "{error:?}");
+    }
+    assert_eq!(bench.dial.dialed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_is_refused_holds_up_nobody() {
+    for fates in [&[Fate::Unreachable, Fate::Refused][..], &[Fate::Refused], &[Fate::Serves, Fate::Refused]] {
+        let bench = bench();
+        bench.dial.expect(fates.iter().copied());
+        if let [Fate::Serves, ..] = fates {
+            drop(acquire(&bench.pool("app", "first")).await);
+        }
+        let error = outcome(wait(&bench.pool("app", "u"))).await.expect_err("it is refused");
+        assert_eq!(error.to_string(), "wrong password");
+        let start = now();
+        drop(acquire(&bench.pool("app", "v")).await);
+        assert_eq!((now(), bench.dial.dialed()), (start, fates.len() + 1), "{fates:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_becomes_of_the_one_who_tries_another_does() {
+    for (what, goes_away) in [
+        ("KILL", (|bench| bench.pools.kill(Some("app")).expect("it is there")) as fn(&Bench)),
+        ("RECONNECT", |bench| bench.pools.reconnect(Some("app")).expect("it is there")),
+        ("PAUSE", |bench| drop(tokio::spawn(bench.pools.pause(Some("app")).expect("it is there")))),
+        ("a reload without it", |bench| bench.pools.apply(&config(vec![database("other", 1)], |_| ()))),
+        ("a reload without its node", |bench| {
+            let mut moved = database("app", 2);
+            moved.endpoints.remove(0);
+            bench.pools.apply(&config(vec![moved, database("other", 1)], |_| ()));
+        }),
+    ] {
+        let bench = bench();
+        bench.dial.expect([Fate::Hangs]);
+        let tries = wait(&bench.pool("app", "u"));
+        rest().await;
+        let start = now();
+        let waits = wait(&bench.pool("other", "v"));
+        rest().await;
+        assert_eq!((bench.dial.dialed(), waits.is_finished()), (1, false), "{what}");
+        goes_away(&bench);
+        assert!(outcome(waits).await.is_ok(), "{what}");
+        assert_eq!(now(), start, "{what}");
+        tries.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_tries_and_whose_client_leaves_tells_the_others_what_comes_of_it() {
+    let bench = bench();
+    bench.dial.expect([Fate::Hangs]);
+    let leaves = wait(&bench.pool("app", "u"));
+    rest().await;
+    let (waits, start) = (wait(&bench.pool("app", "v")), now());
+    rest().await;
+    leaves.abort();
+    assert!(outcome(waits).await.is_ok());
+    assert!(now() - start <= 16 * SECOND, "server_connect_timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_to_connect_anew_skips_the_pause() {
+    let bench = two_databases(|pooler| pooler.server_login_retry = 60 * SECOND);
+    *bench.dial.fate.lock() = Some(Fate::Unreachable);
+    let client = wait(&bench.pool("app", "u"));
+    tokio::time::sleep(30 * SECOND).await;
+    *bench.dial.fate.lock() = None;
+    let start = now();
+    bench.pools.reconnect(Some("app")).expect("it is there");
+    drop(outcome(client).await);
+    assert_eq!(now(), start);
+}
