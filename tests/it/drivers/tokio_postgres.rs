@@ -1,5 +1,6 @@
 //! tokio-postgres: pipelines by itself whenever several requests are under way on one connection.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::pin::pin;
 use std::time::Duration;
@@ -121,11 +122,21 @@ async fn cancel(client: &Client, dsn: &str, me: i32) -> Outcome {
     let sleep = client.prepare("SELECT pg_sleep(60)").await?;
     for _ in 0..3 {
         let token = client.cancel_token();
-        let canceller = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            ask_to_cancel(dsn, &token).await
+        let answered = Cell::new(false);
+        let query = async {
+            let answer = client.query(&sleep, &[]).await;
+            answered.set(true);
+            answer
         };
-        let (answer, sent) = tokio::join!(client.query(&sleep, &[]), canceller);
+        // A request that comes before its query hits nothing.
+        let canceller = async {
+            while !answered.get() {
+                ask_to_cancel(dsn, &token).await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Outcome::Ok(())
+        };
+        let (answer, sent) = tokio::join!(query, canceller);
         sent?;
         assert_eq!(answer.err().and_then(|error| error.code().cloned()), Some(SqlState::QUERY_CANCELED));
         assert_eq!(client.query_one("SELECT $1::int", &[&me]).await?.get::<_, i32>(0), me);
