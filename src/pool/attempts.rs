@@ -95,7 +95,7 @@ impl Attempt {
 
     fn end(&mut self, outcome: Outcome<'_>, now: Instant) {
         self.ended = true;
-        let pools = self.attempts.nodes.lock().ended(&self.node, self.begun.id, outcome, now);
+        let pools = self.attempts.nodes.lock().ended(&self.node, self.begun, outcome, now);
         wake(pools);
     }
 }

@@ -11,6 +11,7 @@ use crate::server::Server;
 use crate::server::login::Credential;
 use crate::types::{Endpoint, PoolKey, ServerId};
 use crate::wire::error::ErrorReply;
+use crate::wire::error::SqlState;
 
 /// One login that is wanted.
 #[derive(Debug, Clone)]
@@ -55,6 +56,12 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// The server has no place for anybody at the moment.
+    pub(super) fn is_nodes_fullness(&self) -> bool {
+        let Self::Refused { reply, fault: Fault::Node, .. } = self else { return false };
+        reply.code == SqlState::TOO_MANY_CONNECTIONS
+    }
+
     pub(super) fn failure(self) -> Failure {
         match self {
             Self::Unreachable { text, fault } => Failure::Unreachable { text: text.into(), fault },

@@ -78,6 +78,11 @@ impl Failure {
         }
     }
 
+    /// The server has no place for anybody at the moment.
+    pub(super) fn is_nodes_fullness(&self) -> bool {
+        self.is_full() && self.fault() == Fault::Node
+    }
+
     /// The server has no place at the moment. Requests are told so, as in PgBouncer; logins wait for one.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Refused { reply, .. } if reply.code == SqlState::TOO_MANY_CONNECTIONS)

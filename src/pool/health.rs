@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::wire::error::{ErrorReply, SqlState};
 
-/// How many logins of one pool may be under way while they succeed. A login costs the server a process and a key
+/// How many logins of one pool may be under way while they succeed; one without a server, then two: with many pools these
+/// add up, and what the first serves need not be opened. A login costs the server a process and a key
 /// derivation, some 5 to 10 ms of CPU: four keep several of its cores busy and fill a pool of 25 in seven rounds,
 /// and what the first four serve in that time need not be opened at all.
 const LOGINS_AT_ONCE: u32 = 4;
@@ -57,11 +58,11 @@ pub struct Failing {
 }
 
 impl Health {
-    /// How many logins may be under way now.
-    pub fn logins_at_once(&self, now: Instant) -> u32 {
+    /// How many logins of a pool with so many servers may be under way now.
+    pub fn logins_at_once(&self, connected: u32, now: Instant) -> u32 {
         match self {
             Self::Unproven => 1,
-            Self::Well => LOGINS_AT_ONCE,
+            Self::Well => LOGINS_AT_ONCE.min(connected.saturating_add(1)),
             Self::Failing(failing) => u32::from(now >= failing.retry_at),
         }
     }
@@ -219,17 +220,17 @@ mod tests {
     fn one_probes_until_a_login_succeeds() {
         let now = Instant::now();
         let mut health = Health::Unproven;
-        assert_eq!(health.logins_at_once(now), 1);
+        assert_eq!(health.logins_at_once(0, now), 1);
         health.succeeded();
-        assert_eq!(health.logins_at_once(now), LOGINS_AT_ONCE);
+        assert_eq!([0, 1, 2, 3, 9].map(|connected| health.logins_at_once(connected, now)), [1, 2, 3, 4, 4]);
         health.failed(error("down"), now, LONGEST, 1);
         health.failed(error("down too"), now, LONGEST, 1);
-        assert_eq!(health.logins_at_once(now), 0);
-        assert_eq!(health.logins_at_once(now + FIRST_PAUSE), 1, "the second of the same burst did not count");
+        assert_eq!(health.logins_at_once(3, now), 0);
+        assert_eq!(health.logins_at_once(3, now + FIRST_PAUSE), 1, "the second of the same burst did not count");
         assert_eq!(health.recent_error(now, LONGEST).map(|error| &*error.text), Some("down too"));
         assert_eq!(health.recent_error(now + LONGEST, LONGEST), None);
         health.probe_now(now);
-        assert_eq!((health.logins_at_once(now), health.recent_error(now, LONGEST)), (1, None), "it may be cured");
+        assert_eq!((health.logins_at_once(3, now), health.recent_error(now, LONGEST)), (1, None), "it may be cured");
         health.failed(error("down still"), now, LONGEST, 1);
         assert_eq!(health.recent_error(now, LONGEST).map(|error| &*error.text), Some("down still"));
     }

@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 
 use super::attempts::Attempt;
-use super::connector::{DialError, Dialing};
+use super::connector::{DialError, DialRequest, Dialing};
 use super::failure::Fault;
 use super::limits::{Ask, Caps, Claim, Scarce};
 use super::nodes::{Closed, Outage};
@@ -25,6 +25,11 @@ use crate::types::{Endpoint, ServerId};
 
 /// How often servers at rest are looked at.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// A server that is full and of which one of ours was just closed is asked again after these pauses: the process of that one
+/// has its place until it has ended.
+const WHILE_PLACES_LINGER: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(60), Duration::from_millis(180)];
 
 /// Keeps a pool until it ends.
 pub(super) async fn keep(pool: Arc<Pool>, registry: Arc<Registry>) {
@@ -210,16 +215,14 @@ impl Keeper {
             let slot = inner.state.begin_login();
             let record = Record { id, permit, begun_at: SystemTime::now(), shared: None };
             inner.put(slot, record);
-            let request = self.pool.dial_request(&inner, id, endpoint.clone());
-            (slot, request)
+            (slot, self.pool.dial_request(&inner, id, endpoint))
         };
         if wants.from_reserve {
             events::reserve_taken(self.pool.key());
         }
         let login = Login { pool: self.pool.clone(), slot, id, attempt: Some(attempt) };
-        let (generation, limit) = (request.generation, request.settings.server_connect_timeout);
-        let dialing = self.registry.dial(request);
-        let task = self.tasks.spawn(log_in(login, dialing, limit, endpoint));
+        let generation = request.generation;
+        let task = self.tasks.spawn(log_in(login, request, self.registry.clone()));
         self.logins.push((task, generation));
     }
 
@@ -261,13 +264,22 @@ pub(super) async fn bounded(
     }
 }
 
-async fn log_in(login: Login, dialing: Dialing, limit: Option<Duration>, endpoint: Arc<Endpoint>) {
-    match bounded(dialing, limit, &endpoint).await {
-        Ok(server) => {
-            let welcome = server.params.clone();
-            login.succeeded(server, welcome);
+async fn log_in(login: Login, request: DialRequest, registry: Arc<Registry>) {
+    let endpoint = request.endpoint.clone();
+    let mut pauses = WHILE_PLACES_LINGER.into_iter();
+    loop {
+        let dialing = registry.dial(request.clone());
+        match bounded(dialing, request.settings.server_connect_timeout, &endpoint).await {
+            Ok(server) => {
+                let welcome = server.params.clone();
+                return login.succeeded(server, welcome);
+            }
+            Err(error) => {
+                let lingers = error.is_nodes_fullness() && registry.permits().was_just_freed(&endpoint);
+                let Some(pause) = pauses.next().filter(|_| lingers) else { return login.failed(error) };
+                tokio::time::sleep(pause).await;
+            }
         }
-        Err(error) => login.failed(error),
     }
 }
 
@@ -287,9 +299,11 @@ impl Login {
         let endpoint = attempt.node().clone();
         events::server_opened(self.pool.key(), self.id, &endpoint);
         attempt.succeeded(now);
+        self.pool.permits().connected(&endpoint);
         self.pool.event(now, |inner, deeds| {
             if let Some(record) = inner.records.get_mut(self.slot.index()).and_then(Option::as_mut) {
                 record.shared = Some(server.shared.clone());
+                record.permit.set_connected();
             }
             if server.generation == inner.state.generation() {
                 inner.welcome = Some(welcome);
@@ -304,7 +318,10 @@ impl Login {
         let now = now();
         let failure = self.pool.login_failed(attempt, error, now);
         let record = self.pool.event(now, |inner, deeds| {
-            inner.state.failed(self.slot, &failure, now, deeds);
+            match &failure {
+                Some(failure) => inner.state.failed(self.slot, failure, now, deeds),
+                None => inner.state.login_dropped(self.slot, now, deeds),
+            }
             inner.take(self.slot)
         });
         drop(record);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::room::Room;
 use crate::types::Endpoint;
 
 /// Tells pools apart.
@@ -42,15 +43,18 @@ pub enum Scarce {
     User,
     /// `max_node_connections`.
     Node,
+    /// What the server itself allows.
+    Server,
 }
 
 impl Scarce {
-    /// The setting's name.
+    /// The setting's name, ours or the server's.
     pub fn setting(self) -> &'static str {
         match self {
             Self::Database => "max_db_connections",
             Self::User => "max_user_connections",
             Self::Node => "max_node_connections",
+            Self::Server => "the server's max_connections",
         }
     }
 
@@ -59,7 +63,7 @@ impl Scarce {
         match self {
             Self::Database => claim.database == other.database,
             Self::User => claim.user == other.user,
-            Self::Node => claim.node == other.node,
+            Self::Node | Self::Server => claim.node == other.node,
         }
     }
 }
@@ -95,6 +99,10 @@ pub struct Limits<H> {
     databases: HashMap<Arc<str>, u32>,
     users: HashMap<Arc<str>, u32>,
     nodes: HashMap<Arc<Endpoint>, u32>,
+    /// Those of a node that are logged in.
+    connected: HashMap<Arc<Endpoint>, u32>,
+    /// Nodes that were full.
+    rooms: HashMap<Arc<Endpoint>, Room>,
     queue: Vec<Ask<H>>,
     /// Those in the queue for whose sake another pool closes the next server that it gets back.
     owed: Vec<PoolId>,
@@ -106,6 +114,8 @@ impl<H> Default for Limits<H> {
             databases: HashMap::new(),
             users: HashMap::new(),
             nodes: HashMap::new(),
+            connected: HashMap::new(),
+            rooms: HashMap::new(),
             queue: Vec::new(),
             owed: Vec::new(),
         }
@@ -185,9 +195,51 @@ impl<H: Clone> Limits<H> {
         self.full(ask).is_some_and(|scarce| scarce.shared(&ask.claim, claim))
     }
 
-    /// Gives a place back.
-    pub fn give_back(&mut self, claim: &Claim) {
+    /// Gives a place back; `connected`: of a server that was logged in.
+    pub fn give_back(&mut self, claim: &Claim, connected: bool, now: Instant) {
         self.count(claim, false);
+        if connected {
+            adjust(&mut self.connected, &claim.node, false);
+            if let Some(room) = self.rooms.get_mut(&claim.node) {
+                room.freed(now);
+            }
+        }
+    }
+
+    /// A server with a place at a node is logged in now.
+    pub fn connected(&mut self, node: &Arc<Endpoint>) {
+        adjust(&mut self.connected, node, true);
+        let connected = self.connected_at(node);
+        if let Some(room) = self.rooms.get_mut(node) {
+            room.holds(connected);
+        }
+    }
+
+    fn connected_at(&self, node: &Endpoint) -> u32 {
+        self.connected.get(node).copied().unwrap_or(0)
+    }
+
+    /// A node has refused one more server because it is full. Returns whether some of ours are there, so that one can be
+    /// had when another is closed.
+    pub fn refused(&mut self, node: &Arc<Endpoint>, now: Instant) -> bool {
+        let connected = self.connected_at(node);
+        if connected == 0 {
+            self.rooms.remove(node);
+            return false;
+        }
+        let room = self.rooms.entry(Arc::clone(node)).or_insert_with(|| Room::new(connected, now));
+        room.refused(connected, now);
+        true
+    }
+
+    /// Whether a node that refused a server may only not have noticed yet that one of ours is closed.
+    pub fn was_just_freed(&self, node: &Endpoint, now: Instant) -> bool {
+        self.rooms.get(node).is_some_and(|room| room.was_just_freed(now))
+    }
+
+    /// Lets time pass.
+    pub fn on_time(&mut self, now: Instant) {
+        self.rooms.retain(|_, room| room.grow(now));
     }
 
     /// Who should ask again now: of those for whom there is a place, the first.
@@ -220,13 +272,14 @@ impl<H: Clone> Limits<H> {
     }
 
     /// Free places by kind; `None`: no limit.
-    fn free(&self, ask: &Ask<H>) -> [(Scarce, Option<u32>); 3] {
+    fn free(&self, ask: &Ask<H>) -> [(Scarce, Option<u32>); 4] {
         let (database, user, node) = self.held(&ask.claim);
         let free = |cap: Option<u32>, held| cap.map(|cap| cap.saturating_sub(held));
         [
             (Scarce::Database, free(ask.caps.database, database)),
             (Scarce::User, free(ask.caps.user, user)),
             (Scarce::Node, free(ask.caps.node, node)),
+            (Scarce::Server, free(self.rooms.get(&ask.claim.node).map(Room::most), node)),
         ]
     }
 

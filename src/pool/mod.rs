@@ -26,6 +26,7 @@ pub mod places;
 #[expect(clippy::module_inception, reason = "the pool's file is named for what it holds")]
 pub mod pool;
 pub mod registry;
+pub mod room;
 mod settled;
 pub mod state;
 pub mod stats;

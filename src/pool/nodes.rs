@@ -2,8 +2,8 @@
 //! is, with pauses that double; what it is told is told to all who want to log in there. Pure; `super::attempts` puts a
 //! lock around it.
 //!
-//! Invariants: at a node that is not known to take logins one attempt is under way, unless an older one has lasted
-//! [`PATIENCE`]; whoever was turned away is told when to look again, and woken whenever an attempt there ends before.
+//! Invariants: at a node that is not known to take logins one attempt is under way, or few that have lasted for long;
+//! whoever was turned away is told when to look again, and woken whenever an attempt there ends before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use super::health::{FIRST_PAUSE, Health};
 use super::limits::PoolId;
 use crate::types::Endpoint;
 
-/// For so long others wait for what comes of a probe. It may take longer only where `server_connect_timeout` allows that.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// For so long others wait for what comes of a probe, which may hang for reasons of its own user. Doubles with each that
+/// does.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(16);
 
 /// The last failure of a node.
 #[derive(Debug, Clone)]
@@ -53,8 +55,8 @@ pub struct AttemptId(u64);
 /// An attempt that may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begun {
-    /// Its number.
-    pub id: AttemptId,
+    id: AttemptId,
+    pool: Option<PoolId>,
     /// The node takes logins, as far as anybody knows.
     pub open: bool,
 }
@@ -73,6 +75,12 @@ struct Node<H> {
     /// Attempts of before this one began before the last failure: that they succeed tells nothing.
     since: u64,
     probe: Option<Probe>,
+    /// How long others wait for the next probe, if this one hangs.
+    next_patience: Duration,
+    /// The pool to which a node that was well has been silent since the last success.
+    silent_to: Option<PoolId>,
+    /// It was well, and then silent to more than one pool. Perhaps it is only a database of it that hangs.
+    in_doubt: bool,
     last_prober: Option<PoolId>,
     queue: Vec<(PoolId, H)>,
 }
@@ -80,7 +88,7 @@ struct Node<H> {
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     id: AttemptId,
-    begun_at: Instant,
+    patient_until: Instant,
 }
 
 impl<H> Default for Nodes<H> {
@@ -91,8 +99,17 @@ impl<H> Default for Nodes<H> {
 
 impl<H> Default for Node<H> {
     fn default() -> Self {
-        let health = Health::Unproven;
-        Self { health, outage: None, since: 0, probe: None, last_prober: None, queue: Vec::new() }
+        Self {
+            health: Health::Unproven,
+            outage: None,
+            since: 0,
+            probe: None,
+            next_patience: FIRST_PATIENCE,
+            silent_to: None,
+            in_doubt: false,
+            last_prober: None,
+            queue: Vec::new(),
+        }
     }
 }
 
@@ -127,22 +144,26 @@ impl<H> Nodes<H> {
         match &known.outage {
             Some(outage) if known.closed_until(None, false, now).is_some() => Err(outage.clone()),
             Some(_) => Ok(known.begin(None, &mut self.attempts, now)),
-            None => Ok(Begun { id: next(&mut self.attempts), open: true }),
+            None => Ok(Begun { id: next(&mut self.attempts), pool: None, open: true }),
         }
     }
 
     /// An attempt has ended. Those who are returned should ask again.
     #[must_use]
-    pub fn ended(&mut self, node: &Endpoint, attempt: AttemptId, outcome: Outcome<'_>, now: Instant) -> Vec<H> {
+    pub fn ended(&mut self, node: &Endpoint, attempt: Begun, outcome: Outcome<'_>, now: Instant) -> Vec<H> {
         let Some(known) = self.all.get_mut(node) else { return Vec::new() };
-        let probed = known.probe.is_some_and(|probe| probe.id == attempt);
+        let probed = known.probe.is_some_and(|probe| probe.id == attempt.id);
         if probed {
             known.probe = None;
         }
         let news = match outcome {
-            Outcome::Succeeded => known.succeeded(attempt),
+            Outcome::Succeeded => known.succeeded(attempt.id),
             Outcome::Failed(failure, longest_pause) => {
-                known.failed(failure, self.attempts, longest_pause, now) || known.answered(failure)
+                if failure.fault() == Fault::Unclear {
+                    known.silent(failure, attempt, self.attempts, longest_pause, now)
+                } else {
+                    known.failed(failure, self.attempts, longest_pause, now) || known.answered(failure)
+                }
             }
             Outcome::Dropped => false,
         };
@@ -164,9 +185,9 @@ impl<H> Node<H> {
             return None;
         }
         if let Some(probe) = self.probe
-            && now < probe.begun_at + PATIENCE
+            && now < probe.patient_until
         {
-            return Some(probe.begun_at + PATIENCE);
+            return Some(probe.patient_until);
         }
         let pause_ends = self.health.retry_at().filter(|_| !hurries)?;
         // Who has tried last lets another go first: what it suffers may be its own user's fault.
@@ -178,35 +199,60 @@ impl<H> Node<H> {
     fn begin(&mut self, pool: Option<PoolId>, attempts: &mut u64, now: Instant) -> Begun {
         let (id, open) = (next(attempts), self.health.is_well());
         if !open {
-            self.probe = Some(Probe { id, begun_at: now });
+            let patience = if self.probe.is_some() { self.next_patience } else { FIRST_PATIENCE };
+            self.next_patience = (patience * 2).min(LONGEST_PATIENCE);
+            self.probe = Some(Probe { id, patient_until: now + patience });
             self.last_prober = pool;
         }
-        Begun { id, open }
+        Begun { id, pool, open }
     }
 
     /// Returns whether this is news.
     fn succeeded(&mut self, attempt: AttemptId) -> bool {
+        self.silent_to = None;
         if self.health.is_well() || attempt.0 <= self.since {
             return false;
         }
-        self.health.succeeded();
-        (self.outage, self.last_prober) = (None, None);
+        self.set_well();
         true
     }
 
-    /// The same of a failure that is the node's.
-    fn failed(&mut self, failure: &mut Failure, attempts: u64, longest_pause: Duration, now: Instant) -> bool {
-        if failure.fault() == Fault::Unclear {
-            // One user's login may take long for reasons of its own. That it is the node is believed only of one of which
-            // nothing better is known.
-            failure.set_fault(if self.health.is_well() { Fault::Login } else { Fault::Node });
+    fn set_well(&mut self) {
+        self.health.succeeded();
+        (self.outage, self.last_prober, self.in_doubt) = (None, None, false);
+    }
+
+    /// It was silent for too long. Decides whose fault that is: one user's login may take long for reasons of its own, and so
+    /// may all those to one database. Of a node that was well no pool is told what another suffered.
+    /// Returns whether this is news for others.
+    fn silent(
+        &mut self,
+        failure: &mut Failure,
+        attempt: Begun,
+        attempts: u64,
+        longest: Duration,
+        now: Instant,
+    ) -> bool {
+        failure.set_fault(if self.health.is_well() { Fault::Login } else { Fault::Node });
+        if !self.health.is_well() {
+            return !self.in_doubt && self.failed(failure, attempts, longest, now);
         }
+        if self.silent_to.is_some_and(|first| attempt.pool.is_some_and(|pool| pool != first)) {
+            (self.health, self.in_doubt, self.silent_to) = (Health::Unproven, true, None);
+        } else {
+            self.silent_to = attempt.pool.or(self.silent_to);
+        }
+        false
+    }
+
+    /// The same as [`Self::succeeded`] of a failure that is the node's.
+    fn failed(&mut self, failure: &Failure, attempts: u64, longest_pause: Duration, now: Instant) -> bool {
         if failure.fault() != Fault::Node {
             return false;
         }
         self.health.failed(failure.error(), now, longest_pause, 1);
         self.outage = Some(Outage { failure: failure.clone(), at: now });
-        self.since = attempts;
+        (self.since, self.in_doubt, self.silent_to) = (attempts, false, None);
         true
     }
 
@@ -214,7 +260,7 @@ impl<H> Node<H> {
     fn answered(&mut self, failure: &Failure) -> bool {
         let first = failure.fault() == Fault::Login && matches!(self.health, Health::Unproven);
         if first {
-            self.health.succeeded();
+            self.set_well();
         }
         first
     }

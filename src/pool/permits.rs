@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::limits::{Ask, Claim, Limits, PoolId, Scarce};
+use super::now;
+use crate::types::Endpoint;
 
 /// The shared limits.
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ impl Permits {
     pub(super) fn ask(self: &Arc<Self>, ask: Ask<Arc<Notify>>) -> Result<Permit, Scarce> {
         let claim = ask.claim.clone();
         let mut limits = self.limits.lock();
+        limits.on_time(now());
         let answer = limits.ask(ask);
         let next = limits.next();
         let (passed_over, behind) =
@@ -33,7 +36,7 @@ impl Permits {
         // More than one place may be free, or be to be had: each who gets one passes the word on, as does who leaves it to
         // another.
         [next, passed_over, behind].into_iter().for_each(wake);
-        answer.map(|()| Permit { permits: self.clone(), claim })
+        answer.map(|()| Permit { permits: self.clone(), claim, connected: false })
     }
 
     /// A pool wants no place any more.
@@ -64,9 +67,25 @@ impl Permits {
         self.limits.lock().forgive(pool);
     }
 
-    fn give_back(&self, claim: &Claim) {
+    /// A node has refused a server because it is full. Returns whether some of ours are there, so that one can be had when
+    /// another is closed.
+    pub(super) fn refused(&self, node: &Arc<Endpoint>) -> bool {
+        self.limits.lock().refused(node, now())
+    }
+
+    /// Whether a node that is full may only not have noticed yet that one of our servers is closed.
+    pub(super) fn was_just_freed(&self, node: &Endpoint) -> bool {
+        self.limits.lock().was_just_freed(node, now())
+    }
+
+    /// A server has logged in at a node; its permit is about to be told.
+    pub(super) fn connected(&self, node: &Arc<Endpoint>) {
+        self.limits.lock().connected(node);
+    }
+
+    fn give_back(&self, claim: &Claim, connected: bool) {
         let mut limits = self.limits.lock();
-        limits.give_back(claim);
+        limits.give_back(claim, connected, now());
         let next = limits.next();
         drop(limits);
         wake(next);
@@ -106,6 +125,7 @@ fn wake(pool: Option<Arc<Notify>>) {
 pub(super) struct Permit {
     permits: Arc<Permits>,
     claim: Claim,
+    connected: bool,
 }
 
 impl Permit {
@@ -113,11 +133,16 @@ impl Permit {
     pub(super) fn claim(&self) -> &Claim {
         &self.claim
     }
+
+    /// Its server is logged in, as [`Permits::connected`] was told.
+    pub(super) fn set_connected(&mut self) {
+        self.connected = true;
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.permits.give_back(&self.claim);
+        self.permits.give_back(&self.claim, self.connected);
     }
 }
 
@@ -130,7 +155,7 @@ mod tests {
 
     use super::super::limits::Caps;
     use super::*;
-    use crate::types::{Endpoint, Host};
+    use crate::types::Host;
 
     fn is_woken(handle: &Notify) -> bool {
         pin!(handle.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready()

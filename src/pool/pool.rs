@@ -300,6 +300,10 @@ impl Pool {
         self.inner.lock()
     }
 
+    pub(super) fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+
     pub(super) fn wake(&self) -> &Arc<Notify> {
         &self.wake
     }

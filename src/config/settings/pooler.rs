@@ -112,7 +112,8 @@ settings! {
             /// A client that waited so long may use a server of the reserve (`reserve_pool_size`). 0: never.
             reserve_pool_timeout: Timeout = "5s", reload: live;
             /// Servers of all pools together on one node, those of our own included but for those that listen (`listen`),
-            /// which count by themselves. 0: no limit.
+            /// which count by themselves. 0: no limit but the server's own: one that is full (53300) is shared by the
+            /// pools as below this limit, and one more connection is tried every second.
             max_node_connections: Limit<1_000_000> = "0", reload: live;
             /// Use the server that was idle for longest, not the one used last. Spreads load behind a balancer.
             server_round_robin: Flag = "false", reload: live;
@@ -134,9 +135,10 @@ settings! {
             server_connect_timeout: Timeout = "15s", reload: live;
             /// The longest pause between attempts at a server that can't be reached or refuses logins. The first pause
             /// is a few milliseconds; each is longer than the one before, up to this. (PgBouncer always pauses for so
-            /// long, and has 15 seconds.) While a server can't be reached, starts up or is full, one connection at a
-            /// time tries, for all databases and users on that host and port, and when it gets in all go on at once.
-            /// Where only one user or database is refused, the others don't wait.
+            /// long, and has 15 seconds.) While a server can't be reached, starts up or hangs, one connection at a
+            /// time tries, for all databases and users on that host and port, and when it gets in all go on at once;
+            /// a try that hangs has the others wait for a second, or two, four, up to 16 if these hang, too. Where only
+            /// one user or database is refused, the others don't wait. What a full server does: `max_node_connections`.
             server_login_retry: Span<10> = "1s", reload: live;
             /// A database made for a name that only `[databases."*"]` serves is forgotten when it was unused for so
             /// long. 0: never. One that never had a server, since there is no such database, say, goes after

@@ -44,13 +44,13 @@ fn a_free_place_goes_to_whose_client_waits_longest() {
     assert_eq!(limits.ask(ask(1, &of("b"), caps, later(9))), Err(Scarce::Database));
     assert_eq!(limits.ask(ask(2, &of("c"), caps, later(5))), Err(Scarce::Database));
     assert_eq!(limits.next(), None);
-    limits.give_back(&of("z"));
+    limits.give_back(&of("z"), false, now);
     assert_eq!(limits.next(), Some(2), "not the first by name or by asking");
     assert_eq!(limits.ask(ask(1, &of("b"), caps, later(9))), Err(Scarce::Database), "the place is another's");
     assert_eq!(limits.ask(ask(0, &of("z"), caps, later(99))), Err(Scarce::Database), "and not for who had it");
     assert_eq!(limits.ask(ask(2, &of("c"), caps, later(5))), Ok(()));
     limits.withdraw(PoolId(1));
-    limits.give_back(&of("c"));
+    limits.give_back(&of("c"), false, now);
     assert_eq!(limits.next(), Some(0));
 }
 
@@ -83,24 +83,51 @@ fn who_starves_and_is_passed_over_has_another_pool_asked_again() {
     assert_eq!(limits.unowed(&of("u")), None);
     assert_eq!(limits.ask(old.clone()), Err(Scarce::Database));
     assert_eq!(limits.unowed(&of("u")), Some(1));
-    limits.give_back(&of("u"));
+    limits.give_back(&of("u"), false, now);
     assert_eq!(limits.ask(old), Ok(()), "it waits longer");
     assert_eq!(limits.unowed(&of("v")), Some(2), "what was made for it went elsewhere");
     assert!(limits.owe(PoolId(2)));
-    limits.give_back(&of("v"));
+    limits.give_back(&of("v"), false, now);
     assert_eq!(limits.ask(young), Ok(()));
     assert_eq!(limits.owed, []);
     let has_servers = Ask { starving: false, ..ask(3, &of("x"), caps, later(0)) };
     assert_eq!(limits.ask(has_servers.clone()), Err(Scarce::Database));
     assert!(!limits.owe(PoolId(3)) && limits.unowed(&of("w")).is_none());
     assert_eq!(limits.ask(ask(4, &of("y"), caps, later(4))), Err(Scarce::Database));
-    limits.give_back(&of("w"));
+    limits.give_back(&of("w"), false, now);
     assert_eq!(limits.next(), Some(4), "it has no server at all");
     assert_eq!(limits.ask(has_servers), Err(Scarce::Database));
 }
 
 /// Pools that ask, get, give back and lose interest at random. No limit is ever exceeded, the queue is served by age,
 /// and whoever is told that there is a place finds one.
+#[test]
+fn a_server_that_was_full_is_shared_as_below_a_limit() {
+    let now = Instant::now();
+    let of = |user| claim("a", user, 1);
+    let mut limits = Limits::default();
+    assert!(!limits.refused(&of("u").node, now), "none of ours is there");
+    for user in ["u", "v", "w"] {
+        assert_eq!(limits.ask(ask(0, &of(user), Caps::default(), None)), Ok(()));
+    }
+    limits.connected(&of("u").node);
+    limits.connected(&of("v").node);
+    assert!(limits.refused(&of("w").node, now));
+    limits.give_back(&of("w"), false, now);
+    let wanted = ask(1, &of("x"), Caps::default(), Some(now));
+    assert_eq!(limits.ask(wanted.clone()), Err(Scarce::Server));
+    assert_eq!((limits.next(), limits.helped_by(&of("u"))), (None, Some(1)));
+    assert_eq!(limits.ask(ask(2, &claim("a", "x", 2), Caps::default(), None)), Ok(()), "another node");
+    assert!(!limits.was_just_freed(&of("u").node, now));
+    limits.give_back(&of("u"), true, now);
+    assert!(limits.was_just_freed(&of("u").node, now));
+    assert_eq!(limits.ask(wanted.clone()), Ok(()));
+    assert_eq!(limits.ask(wanted.clone()), Err(Scarce::Server));
+    limits.on_time(now + Duration::from_secs(1));
+    assert_eq!(limits.ask(wanted.clone()), Ok(()), "one more is tried");
+    assert_eq!(limits.ask(wanted), Err(Scarce::Server));
+}
+
 #[test]
 fn random_pools_never_exceed_a_limit_and_none_is_forgotten() {
     let mut granted = 0;
@@ -129,7 +156,7 @@ fn random_pools_never_exceed_a_limit_and_none_is_forgotten() {
                 }
                 2 if !held.is_empty() => {
                     let pool = held.swap_remove(dice.roll(held.len()));
-                    limits.give_back(&claims[pool]);
+                    limits.give_back(&claims[pool], false, start);
                 }
                 3 => limits.withdraw(PoolId(pool as u64)),
                 4 => drop(limits.owe(PoolId(pool as u64))),

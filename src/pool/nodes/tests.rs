@@ -42,7 +42,7 @@ impl Crowd {
 
     /// Who is woken.
     fn ended(&mut self, begun: Begun, outcome: Outcome<'_>) -> Vec<u64> {
-        let mut woken = self.nodes.ended(&self.node, begun.id, outcome, self.now);
+        let mut woken = self.nodes.ended(&self.node, begun, outcome, self.now);
         woken.sort_unstable();
         woken
     }
@@ -62,7 +62,10 @@ impl Crowd {
 fn the_first_login_at_a_node_is_a_probe_and_then_all_may() {
     let mut crowd = Crowd::new();
     let first = crowd.begins(1);
-    assert_eq!((first.open, crowd.waits(2), crowd.waits(3)), (false, PATIENCE.as_millis(), PATIENCE.as_millis()));
+    assert_eq!(
+        (first.open, crowd.waits(2), crowd.waits(3)),
+        (false, FIRST_PATIENCE.as_millis(), FIRST_PATIENCE.as_millis())
+    );
     assert_eq!(crowd.ended(first, Outcome::Succeeded), [2, 3]);
     assert!([2, 3, 2, 2].map(|pool| crowd.begins(pool).open).iter().all(|open| *open));
 }
@@ -123,12 +126,42 @@ fn one_users_trouble_closes_no_node() {
     }
     let mut crowd = Crowd::new();
     let first = crowd.begins(1);
-    assert_eq!((crowd.waits(2), crowd.failed(first, Fault::Login)), (PATIENCE.as_millis(), vec![2]));
+    assert_eq!((crowd.waits(2), crowd.failed(first, Fault::Login)), (FIRST_PATIENCE.as_millis(), vec![2]));
     assert!(crowd.begins(2).open, "it answers");
     let mut crowd = Crowd::new();
     let (first, mut silent) = (crowd.begins(1), failure(Fault::Unclear));
     crowd.ended(first, Outcome::Failed(&mut silent, LONGEST));
     assert_eq!((silent.fault(), crowd.waits(2)), (Fault::Node, 50), "nothing better is known of it");
+}
+
+#[test]
+fn a_node_that_was_well_and_is_silent_to_several_pools_is_probed_by_one_at_a_time() {
+    let mut crowd = Crowd::new().open();
+    let logins = [1, 1, 2, 3].map(|pool| crowd.begins(pool));
+    crowd.failed(logins[0], Fault::Unclear);
+    crowd.failed(logins[1], Fault::Unclear);
+    assert!(crowd.begins(4).open, "it may be the one pool's trouble");
+    crowd.failed(logins[2], Fault::Unclear);
+    let probe = crowd.begins(1);
+    assert!(!probe.open);
+    let turned_away = crowd.ask(4).expect_err("another tries");
+    assert!(turned_away.outage.is_none(), "it may be a database that hangs: nobody else is told of a failure");
+    let mut silent = failure(Fault::Unclear);
+    assert_eq!(crowd.ended(probe, Outcome::Failed(&mut silent, LONGEST)), [4]);
+    assert_eq!((silent.fault(), crowd.begins(4).open), (Fault::Node, false), "nor is a silent probe an answer");
+    assert_eq!(crowd.waits(5), FIRST_PATIENCE.as_millis());
+    crowd.ended(logins[3], Outcome::Succeeded);
+    assert!(crowd.begins(5).open, "it takes logins again");
+}
+
+#[test]
+fn silence_to_two_pools_proves_nothing_if_a_login_succeeds_between() {
+    let mut crowd = Crowd::new().open();
+    let logins = [1, 2, 3].map(|pool| crowd.begins(pool));
+    crowd.failed(logins[0], Fault::Unclear);
+    crowd.ended(logins[1], Outcome::Succeeded);
+    crowd.failed(logins[2], Fault::Unclear);
+    assert!(crowd.begins(4).open);
 }
 
 #[test]
@@ -164,11 +197,17 @@ fn a_probe_that_never_ends_is_not_waited_for_for_ever() {
     let mut crowd = Crowd::new();
     let first = crowd.begins(1);
     assert!(crowd.ask(2).is_err());
-    crowd.now += PATIENCE;
+    crowd.now += FIRST_PATIENCE;
     let second = crowd.begins(2);
     assert!(crowd.ask(3).is_err());
     assert_eq!(crowd.ended(first, Outcome::Dropped), [0; 0], "another one is under way");
-    assert_eq!(crowd.ended(second, Outcome::Succeeded), [3]);
+    for (pool, seconds) in [(3, 2), (4, 4), (5, 8), (6, 16), (7, 16)] {
+        assert_eq!(crowd.waits(pool), u128::from(seconds) * 1000, "{pool}");
+        crowd.now += Duration::from_secs(seconds);
+        crowd.begins(pool);
+    }
+    crowd.ask(8).expect_err("the last has just begun");
+    assert_eq!(crowd.ended(second, Outcome::Succeeded), [8]);
 }
 
 #[test]
@@ -273,7 +312,7 @@ impl Model {
         self.turned_away.remove(&pool);
         match self.crowd.ask(pool) {
             Ok(begun) => {
-                let waited_for = |begun: &Begun, at: &Instant| !begun.open && now < *at + PATIENCE;
+                let waited_for = |begun: &Begun, at: &Instant| !begun.open && now < *at + FIRST_PATIENCE;
                 let others = self.logins.iter().filter(|(begun, at)| waited_for(begun, at)).count();
                 assert!(begun.open || others == 0, "two at once at a node that takes none");
                 assert!(!begun.open || !self.down, "it is not known to take any");
@@ -300,6 +339,7 @@ impl Model {
         let woken = match (self.dice.roll(8), self.takes) {
             (0, _) => self.crowd.ended(begun, Outcome::Dropped),
             (1, _) => self.crowd.failed(begun, Fault::Login),
+            (2, _) => self.be_silent(begun),
             (_, true) => return self.succeed(begun),
             (_, false) => {
                 (self.down, self.last_before) = (true, self.last);
@@ -307,6 +347,15 @@ impl Model {
             }
         };
         woken.into_iter().for_each(|pool| self.ask(pool));
+    }
+
+    fn be_silent(&mut self, begun: Begun) -> Vec<u64> {
+        let mut failure = failure(Fault::Unclear);
+        let woken = self.crowd.ended(begun, Outcome::Failed(&mut failure, LONGEST));
+        if failure.fault() == Fault::Node && !self.crowd.nodes.all[&self.crowd.node].in_doubt {
+            (self.down, self.last_before) = (true, self.last);
+        }
+        woken
     }
 
     fn succeed(&mut self, begun: Begun) {

@@ -25,8 +25,9 @@ impl Pool {
         }
     }
 
-    /// A login has failed: it is told, and the next one may go to another host.
-    pub(in crate::pool) fn login_failed(&self, attempt: Attempt, error: DialError, now: Instant) -> Failure {
+    /// A login has failed: it is told, and the next one may go to another host. `None`: the server is full of ours among
+    /// others, and who wants a place there asks for one of those.
+    pub(in crate::pool) fn login_failed(&self, attempt: Attempt, error: DialError, now: Instant) -> Option<Failure> {
         let endpoint = &attempt.node().clone();
         let refused = matches!(error, DialError::Refused { .. });
         let mut failure = error.failure();
@@ -38,7 +39,11 @@ impl Pool {
             inner.complaints.failed(endpoint, &text, now)
         };
         events::login_failed(self.key(), endpoint, refused, &text, complaint);
+        if failure.is_nodes_fullness() && self.permits.refused(endpoint) {
+            attempt.succeeded(now);
+            return None;
+        }
         attempt.failed(&mut failure, self.settings().server_login_retry, now);
-        failure
+        Some(failure)
     }
 }

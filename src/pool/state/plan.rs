@@ -33,7 +33,7 @@ impl<S, W> PoolState<S, W> {
         let for_waiters = self.unprovided(now).min(self.room(total, now));
         let to_minimum = upkeep::missing(total, &self.settings, self.wanted);
         let probe = u32::from(self.probe_asked && total < self.settings.pool_size.max(1));
-        let allowed = self.health.logins_at_once(now).saturating_sub(counts.login);
+        let allowed = self.health.logins_at_once(counts.connected(), now).saturating_sub(counts.login);
         let logins = for_waiters.max(to_minimum).max(probe).min(allowed);
         let starving = total == 0;
         // Else the place would come back to it, if its clients have waited for longer: a login for nothing.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use pglifeguard::app::demo::{Cluster, ClusterOptions, Login, LoginMethod, Watch};
 
-use super::{number, pool, show};
+use super::{at, number, pool, show};
 use crate::support::{Database, PoolerConfig, Session, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,4 +185,47 @@ async fn any_database_is_served_by_the_star_and_forgotten_when_unused() {
     }
     let again = tokio::time::timeout(Duration::from_secs(30), Session::connect(&pooler.app_dsn(&database.name))).await;
     assert_eq!(again.expect("in time").value("SELECT 1").await, "1");
+}
+
+/// A server with five places, all of them taken by servers of one pool.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_share_the_places_of_a_server_that_is_full() {
+    let options = ClusterOptions {
+        logins: ["app", "two", "three"].map(|user| Login::new(user, user, LoginMethod::Scram)).into(),
+        settings: [("max_connections", "8"), ("superuser_reserved_connections", "3")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::start(&options, &Watch::QUIET).expect("a cluster of its own");
+    let config = PoolerConfig::new().user("two", "two").user("three", "three");
+    let config = config.section("databases.app", &at(cluster.primary().port(), "app"));
+    let pooler = config.set("default_pool_size", "5").set("query_wait_timeout", "1.5").start();
+    let all = async |sql: &str, clients: &[Session]| {
+        let answers = clients.iter().map(|client| client.batch_execute(sql));
+        join_all(answers).await.into_iter().for_each(|answer| answer.expect(sql));
+    };
+    let rich = join_all((0..5).map(|_| async { Session::connect(&pooler.app_dsn("app")).await })).await;
+    all("BEGIN", &rich).await;
+    all("COMMIT", &rich).await;
+    let mut poor = Vec::new();
+    for user in ["two", "three"] {
+        let client = Session::connect(&pooler.dsn(user, user, "app")).await;
+        client.batch_execute("SELECT 1").await.expect("what rests elsewhere makes room");
+        poor.push(client);
+    }
+    all("BEGIN", &poor).await;
+    all("BEGIN", &rich[..3]).await;
+    let error = rich[3].batch_execute("SELECT 1").await.expect_err("all five are in use");
+    let error = error.as_db_error().expect("a server's error");
+    assert_eq!((error.code().code(), error.message()), ("57014", "query_wait_timeout"));
+    assert!(
+        error.detail().is_some_and(|detail| detail.contains("the server's max_connections")),
+        "{:?}",
+        error.detail()
+    );
+    all("COMMIT", &rich[..3]).await;
+    all("COMMIT", &poor).await;
+    all("BEGIN", &rich[..3]).await;
+    all("BEGIN", &poor[..1]).await;
 }

@@ -34,3 +34,8 @@ fn servers(database: &Database) -> u32 {
 fn number(row: &Row, column: &str) -> u32 {
     row.get(column).map_or(0, |text| text.parse().unwrap_or_else(|_| panic!("{column}: {text}")))
 }
+
+/// The lines of a database of this name at a port of this machine.
+fn at(port: u16, dbname: &str) -> String {
+    format!("host = \"127.0.0.1\"\nport = {port}\ndbname = \"{dbname}\"\n")
+}

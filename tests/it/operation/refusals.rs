@@ -3,13 +3,9 @@
 use futures_util::future::join_all;
 use pglifeguard::app::demo::{Cluster, ClusterOptions, Shutdown, Watch};
 
-use super::{number, pool};
+use super::{at, number, pool};
 use crate::support::peers::{Doorman, Line, Parrot};
 use crate::support::{Database, PoolerConfig, Session, eventually};
-
-fn at(port: u16, dbname: &str) -> String {
-    format!("host = \"127.0.0.1\"\nport = {port}\ndbname = \"{dbname}\"\n")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_who_wait_get_the_servers_own_words() {

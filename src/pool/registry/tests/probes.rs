@@ -116,7 +116,65 @@ async fn who_tries_and_whose_client_leaves_tells_the_others_what_comes_of_it() {
     rest().await;
     leaves.abort();
     assert!(outcome(waits).await.is_ok());
-    assert!(now() - start <= 16 * SECOND, "server_connect_timeout");
+    assert!(now() - start <= SECOND, "nobody waits for it any longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_well_and_hangs_is_tried_by_few() {
+    let bench = two_databases(|pooler| {
+        pooler.defaults.query_wait_timeout = None;
+        pooler.server_connect_timeout = Some(5 * SECOND);
+    });
+    drop(acquire(&bench.pool("app", "first")).await);
+    *bench.dial.fate.lock() = Some(Fate::Hangs);
+    let clients = crowd(&bench);
+    tokio::time::sleep(4 * SECOND).await;
+    assert_eq!(most_at_once(&bench), 40, "one for each pool: it is believed well");
+    let mut seen = Vec::new();
+    for _ in 0..60 {
+        tokio::time::sleep(SECOND).await;
+        seen.push(bench.dial.under_way.load(Ordering::SeqCst));
+    }
+    assert!(seen[2..].iter().all(|under_way| (1..=3).contains(under_way)), "{seen:?}");
+    *bench.dial.fate.lock() = None;
+    let back = now();
+    for client in clients {
+        assert!(outcome(client).await.is_ok());
+    }
+    assert!(now() - back <= 5 * SECOND, "{:?}", now() - back);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_node_has_room_for_a_pool_without_a_server_where_another_has_one_at_rest() {
+    let bench = bench();
+    let rich = bench.pool("app", "rich");
+    let (one, two) = (acquire(&rich).await, acquire(&rich).await);
+    release(one);
+    release(two);
+    tokio::time::sleep(SECOND).await;
+    // The second time the place of the one that makes room is not free yet.
+    bench.dial.expect([Fate::Full, Fate::Full, Fate::Serves]);
+    let start = now();
+    let lease = outcome(wait(&bench.pool("other", "poor"))).await.expect("what rests makes room");
+    assert_eq!((bench.dial.dialed(), rich.connections(), now() - start), (5, 1, 20 * MILLI));
+    assert!(bench.dial.connected() == 2);
+    release(lease);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_node_is_tried_with_one_more_each_second_and_not_held_to_be_down() {
+    let bench = bench();
+    let lease = acquire(&bench.pool("app", "rich")).await;
+    *bench.dial.fate.lock() = Some(Fate::Full);
+    let poor = wait(&bench.pool("other", "poor"));
+    tokio::time::sleep(10 * SECOND).await;
+    assert!((9..=12).contains(&bench.dial.dialed()), "{}", bench.dial.dialed());
+    assert!(!poor.is_finished(), "it waits for a place, as below a limit");
+    *bench.dial.fate.lock() = None;
+    let start = now();
+    assert!(outcome(poor).await.is_ok());
+    assert!(now() - start <= SECOND);
+    release(lease);
 }
 
 #[tokio::test(start_paused = true)]
