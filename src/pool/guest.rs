@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::attempts::Attempt;
 use super::connector::DialError;
 use super::failure::Fault;
-use super::keeper::bounded;
-use super::limits::Scarce;
+use super::keeper::dial;
+use super::limits::{PoolId, Scarce};
 use super::permits::{Permit, Permits};
 use super::pool::Pool;
 use super::registry::Pools;
@@ -50,7 +50,7 @@ const OF_A_POOL: usize = 4;
 struct Place {
     pool: Arc<Pool>,
     generation: u64,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Place {
@@ -68,7 +68,7 @@ impl Place {
             return Err("client_encoding");
         }
         guests.push(generation);
-        Ok(Self { pool: Arc::clone(pool), generation, _permit: permit })
+        Ok(Self { pool: Arc::clone(pool), generation, permit })
     }
 }
 
@@ -93,7 +93,6 @@ impl Pools {
         let attempt = self.attempt_beside(pool)?;
         let endpoint = Arc::clone(attempt.node());
         let request = pool.dial_request(&pool.lock(), id, Arc::clone(&endpoint));
-        let limit = request.settings.server_connect_timeout;
         let place = Place::take(pool, request.generation, Arc::clone(&endpoint), self.registry.permits_beside());
         let place = place.map_err(|limit| {
             let text = format!("too many connections listen for clients ({limit})");
@@ -101,8 +100,11 @@ impl Pools {
             let reply = Box::new(ErrorReply::error(SqlState::TOO_MANY_CONNECTIONS, text));
             DialError::Refused { reply, retry: false, fault: Fault::Login }
         })?;
-        let dialing = self.registry.dial(request);
-        match bounded(dialing, limit, &endpoint).await {
+        let mut dialed = dial(&self.registry, &request).await;
+        if matches!(&dialed, Err(error) if error.is_nodes_fullness()) && self.makes_room(&place) {
+            dialed = dial(&self.registry, &request).await;
+        }
+        match dialed {
             Ok(server) => {
                 attempt.succeeded(now());
                 pool.lock().complaints.succeeded(&endpoint);
@@ -114,6 +116,12 @@ impl Pools {
                 Err(error)
             }
         }
+    }
+
+    /// The server is full: one that rests in any pool makes room.
+    fn makes_room(&self, place: &Place) -> bool {
+        let (nobody, claim) = (PoolId(u64::MAX), place.permit.claim());
+        self.registry.permits().refused(&claim.node) && self.registry.evict(Scarce::Server, claim, nobody, now())
     }
 
     /// An attempt at the first host, in their turn, that is not known to take no logins.

@@ -26,10 +26,9 @@ use crate::types::{Endpoint, ServerId};
 /// How often servers at rest are looked at.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// A server that is full and of which one of ours was just closed is asked again after these pauses: the process of that one
-/// has its place until it has ended.
-const WHILE_PLACES_LINGER: [Duration; 3] =
-    [Duration::from_millis(20), Duration::from_millis(60), Duration::from_millis(180)];
+/// Where a server was full and one of ours was just closed, others are opened after these pauses, in milliseconds: the process
+/// of that one has its place until it has ended.
+const WHILE_PLACES_LINGER: [u64; 5] = [5, 15, 60, 180, 500];
 
 /// Keeps a pool until it ends.
 pub(super) async fn keep(pool: Arc<Pool>, registry: Arc<Registry>) {
@@ -127,15 +126,34 @@ impl Keeper {
                 self.stop_asking();
                 return;
             };
-            let Some(attempt) = self.attempt(now) else { return };
-            match self.permit(&wants, attempt.node().clone(), now) {
-                Ok(permit) => self.begin(attempt, permit, &wants),
+            let Some((attempt, permit)) = self.place(&wants, now) else { return };
+            self.begin(attempt, permit, &wants);
+        }
+    }
+
+    /// An attempt and a place for it, at the first host that has one.
+    fn place(&mut self, wants: &Wants, now: Instant) -> Option<(Attempt, Permit)> {
+        let database = self.pool.lock().target.database.clone();
+        let mut full = None;
+        for _ in 0..database.endpoints.len() {
+            let attempt = self.attempt(now)?;
+            let ask = self.pool.ask(attempt.node().clone(), wants.waiting_since, wants.starving);
+            match self.registry.permits().ask(ask) {
+                Ok(permit) => return Some((attempt, permit)),
                 Err(scarce) => {
-                    let mut inner = self.pool.lock();
-                    inner.keeper_asks = Asks::of(Some(&wants));
-                    inner.state.set_limited(Some(scarce.setting()));
-                    return;
+                    self.pool.lock().turns.failed(&database, attempt.node());
+                    full = Some((attempt, scarce));
                 }
+            }
+        }
+        let (attempt, scarce) = full?;
+        match self.make_room(scarce, wants, attempt.node().clone(), now) {
+            Ok(permit) => Some((attempt, permit)),
+            Err(scarce) => {
+                let mut inner = self.pool.lock();
+                inner.keeper_asks = Asks::of(Some(wants));
+                inner.state.set_limited(Some(scarce.setting()));
+                None
             }
         }
     }
@@ -183,14 +201,19 @@ impl Keeper {
         }
     }
 
-    /// A place for one more server; one that rests in another pool makes room for it.
-    fn permit(&mut self, wants: &Wants, node: Arc<Endpoint>, now: Instant) -> Result<Permit, Scarce> {
+    /// A place for one more server where there was none: one that rests in another pool makes room for it.
+    fn make_room(
+        &mut self,
+        scarce: Scarce,
+        wants: &Wants,
+        node: Arc<Endpoint>,
+        now: Instant,
+    ) -> Result<Permit, Scarce> {
+        if wants.waiting_since.is_none() {
+            return Err(scarce);
+        }
         let ask = self.pool.ask(node, wants.waiting_since, wants.starving);
         let permits = self.registry.permits();
-        let scarce = match permits.ask(ask.clone()) {
-            Err(scarce) if wants.waiting_since.is_some() => scarce,
-            answer => return answer,
-        };
         if self.registry.evict(scarce, &ask.claim, self.pool.id(), now) {
             return permits.ask(ask);
         }
@@ -249,15 +272,25 @@ impl Pool {
     }
 }
 
-/// A login that is given up after `limit`.
-pub(super) async fn bounded(
-    dialing: Dialing,
-    limit: Option<Duration>,
-    endpoint: &Endpoint,
-) -> Result<Box<Server>, DialError> {
-    match limit {
+/// Opens a connection and logs it in. Each attempt is given up after `server_connect_timeout`.
+pub(super) async fn dial(registry: &Registry, request: &DialRequest) -> Result<Box<Server>, DialError> {
+    let mut pauses = WHILE_PLACES_LINGER.into_iter();
+    let lingers = || registry.permits().was_just_freed(&request.endpoint);
+    loop {
+        if let Some(pause) = pauses.next().filter(|_| lingers()) {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        match bounded(registry.dial(request.clone()), request).await {
+            Err(error) if error.is_nodes_fullness() && pauses.len() > 0 && lingers() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn bounded(dialing: Dialing, request: &DialRequest) -> Result<Box<Server>, DialError> {
+    match request.settings.server_connect_timeout {
         Some(limit) => timeout(limit, dialing).await.unwrap_or_else(|_| {
-            let text = format!("connect timeout: {endpoint} did not finish the login in time");
+            let text = format!("connect timeout: {} did not finish the login in time", request.endpoint);
             Err(DialError::Unreachable { text, fault: Fault::Unclear })
         }),
         None => dialing.await,
@@ -265,21 +298,12 @@ pub(super) async fn bounded(
 }
 
 async fn log_in(login: Login, request: DialRequest, registry: Arc<Registry>) {
-    let endpoint = request.endpoint.clone();
-    let mut pauses = WHILE_PLACES_LINGER.into_iter();
-    loop {
-        let dialing = registry.dial(request.clone());
-        match bounded(dialing, request.settings.server_connect_timeout, &endpoint).await {
-            Ok(server) => {
-                let welcome = server.params.clone();
-                return login.succeeded(server, welcome);
-            }
-            Err(error) => {
-                let lingers = error.is_nodes_fullness() && registry.permits().was_just_freed(&endpoint);
-                let Some(pause) = pauses.next().filter(|_| lingers) else { return login.failed(error) };
-                tokio::time::sleep(pause).await;
-            }
+    match dial(&registry, &request).await {
+        Ok(server) => {
+            let welcome = server.params.clone();
+            login.succeeded(server, welcome);
         }
+        Err(error) => login.failed(error),
     }
 }
 

@@ -2,8 +2,9 @@
 //! is, with pauses that double; what it is told is told to all who want to log in there. Pure; `super::attempts` puts a
 //! lock around it.
 //!
-//! Invariants: at a node that is not known to take logins one attempt is under way, or few that have lasted for long;
-//! whoever was turned away is told when to look again, and woken whenever an attempt there ends before.
+//! Invariants: at a node that is not known to take logins one attempt is under way, or few that have lasted for long, or,
+//! where it is silent, one for each pool that has not tried yet; whoever was turned away is told when to look again, and woken
+//! whenever an attempt there ends before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use super::health::{FIRST_PAUSE, Health};
 use super::limits::PoolId;
 use crate::types::Endpoint;
 
-/// For so long others wait for what comes of a probe, which may hang for reasons of its own user. Doubles with each that
-/// does.
+/// For so long others wait for what comes of a probe, which may hang for reasons of its own user or database. Doubles with
+/// each that does.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(16);
 
@@ -77,10 +78,8 @@ struct Node<H> {
     probe: Option<Probe>,
     /// How long others wait for the next probe, if this one hangs.
     next_patience: Duration,
-    /// The pool to which a node that was well has been silent since the last success.
-    silent_to: Option<PoolId>,
-    /// It was well, and then silent to more than one pool. Perhaps it is only a database of it that hangs.
-    in_doubt: bool,
+    /// The pools to which a node has been silent since the last success. Perhaps it is only a database of it that hangs.
+    silent_to: Vec<PoolId>,
     last_prober: Option<PoolId>,
     queue: Vec<(PoolId, H)>,
 }
@@ -88,6 +87,7 @@ struct Node<H> {
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     id: AttemptId,
+    pool: Option<PoolId>,
     patient_until: Instant,
 }
 
@@ -105,8 +105,7 @@ impl<H> Default for Node<H> {
             since: 0,
             probe: None,
             next_patience: FIRST_PATIENCE,
-            silent_to: None,
-            in_doubt: false,
+            silent_to: Vec::new(),
             last_prober: None,
             queue: Vec::new(),
         }
@@ -128,6 +127,7 @@ impl<H> Nodes<H> {
     ) -> Result<Begun, Closed> {
         let known = self.all.entry(Arc::clone(node)).or_default();
         known.queue.retain(|(queued, _)| *queued != pool);
+        known.loses_patience(now);
         if let Some(until) = known.closed_until(Some(pool), hurries, now) {
             known.queue.push((pool, handle));
             return Err(Closed { outage: known.outage.clone(), until });
@@ -181,7 +181,7 @@ impl<H> Nodes<H> {
 impl<H> Node<H> {
     /// `None`: an attempt may begin now.
     fn closed_until(&self, pool: Option<PoolId>, hurries: bool, now: Instant) -> Option<Instant> {
-        if self.health.is_well() {
+        if self.health.is_well() || self.is_unheard(pool) {
             return None;
         }
         if let Some(probe) = self.probe
@@ -196,12 +196,35 @@ impl<H> Node<H> {
         (now < until).then_some(until)
     }
 
+    /// The node is silent to others, and this pool has not tried yet.
+    fn is_unheard(&self, pool: Option<PoolId>) -> bool {
+        self.is_in_doubt() && pool.is_none_or(|pool| !self.silent_to.contains(&pool))
+    }
+
+    /// The node is silent to some. Of that nobody else is told.
+    fn is_in_doubt(&self) -> bool {
+        matches!(self.health, Health::Unproven) && !self.silent_to.is_empty()
+    }
+
+    /// A probe of a node of which nothing is known, and that is silent, is not waited for by those who have not tried yet.
+    fn loses_patience(&mut self, now: Instant) {
+        if let (Health::Unproven, Some(probe)) = (&self.health, self.probe)
+            && now >= probe.patient_until
+        {
+            self.was_silent_to(probe.pool);
+        }
+    }
+
+    fn was_silent_to(&mut self, pool: Option<PoolId>) {
+        self.silent_to.extend(pool.filter(|pool| !self.silent_to.contains(pool)));
+    }
+
     fn begin(&mut self, pool: Option<PoolId>, attempts: &mut u64, now: Instant) -> Begun {
-        let (id, open) = (next(attempts), self.health.is_well());
+        let (id, open) = (next(attempts), self.health.is_well() || self.is_unheard(pool));
         if !open {
             let patience = if self.probe.is_some() { self.next_patience } else { FIRST_PATIENCE };
             self.next_patience = (patience * 2).min(LONGEST_PATIENCE);
-            self.probe = Some(Probe { id, patient_until: now + patience });
+            self.probe = Some(Probe { id, pool, patient_until: now + patience });
             self.last_prober = pool;
         }
         Begun { id, pool, open }
@@ -209,7 +232,7 @@ impl<H> Node<H> {
 
     /// Returns whether this is news.
     fn succeeded(&mut self, attempt: AttemptId) -> bool {
-        self.silent_to = None;
+        self.silent_to.clear();
         if self.health.is_well() || attempt.0 <= self.since {
             return false;
         }
@@ -219,12 +242,13 @@ impl<H> Node<H> {
 
     fn set_well(&mut self) {
         self.health.succeeded();
-        (self.outage, self.last_prober, self.in_doubt) = (None, None, false);
+        (self.outage, self.last_prober) = (None, None);
+        self.silent_to.clear();
     }
 
-    /// It was silent for too long. Decides whose fault that is: one user's login may take long for reasons of its own, and so
-    /// may all those to one database. Of a node that was well no pool is told what another suffered.
-    /// Returns whether this is news for others.
+    /// It was silent for too long. One user's login may take long for reasons of its own, and so may all those to one
+    /// database: only of a node that is known to be down no pool makes anything of it. Decides whose fault it is, that is,
+    /// whether the pool makes a pause of its own. Returns whether this is news for others.
     fn silent(
         &mut self,
         failure: &mut Failure,
@@ -234,13 +258,12 @@ impl<H> Node<H> {
         now: Instant,
     ) -> bool {
         failure.set_fault(if self.health.is_well() { Fault::Login } else { Fault::Node });
-        if !self.health.is_well() {
-            return !self.in_doubt && self.failed(failure, attempts, longest, now);
+        if matches!(self.health, Health::Failing(_)) {
+            return self.failed(failure, attempts, longest, now);
         }
-        if self.silent_to.is_some_and(|first| attempt.pool.is_some_and(|pool| pool != first)) {
-            (self.health, self.in_doubt, self.silent_to) = (Health::Unproven, true, None);
-        } else {
-            self.silent_to = attempt.pool.or(self.silent_to);
+        self.was_silent_to(attempt.pool);
+        if self.silent_to.len() > 1 {
+            self.health = Health::Unproven;
         }
         false
     }
@@ -252,7 +275,8 @@ impl<H> Node<H> {
         }
         self.health.failed(failure.error(), now, longest_pause, 1);
         self.outage = Some(Outage { failure: failure.clone(), at: now });
-        (self.since, self.in_doubt, self.silent_to) = (attempts, false, None);
+        self.since = attempts;
+        self.silent_to.clear();
         true
     }
 

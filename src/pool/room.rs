@@ -10,7 +10,7 @@ const GROWS_AFTER: Duration = Duration::from_secs(1);
 const LARGEST_STEP: u32 = 1024;
 
 /// For so long after one of our servers there was closed, its process may still hold its place.
-const LINGERS: Duration = Duration::from_millis(500);
+const LINGERS: Duration = Duration::from_secs(1);
 
 /// How many servers a node has room for.
 #[derive(Debug, Clone)]
@@ -32,9 +32,11 @@ impl Room {
         self.most
     }
 
-    /// It has refused another beside so many.
+    /// It has refused another beside so many. If one was just closed that tells nothing.
     pub fn refused(&mut self, connected: u32, now: Instant) {
-        *self = Self { freed_at: self.freed_at, ..Self::new(connected, now) };
+        if !self.was_just_freed(now) {
+            *self = Self::new(connected, now);
+        }
     }
 
     /// So many are logged in.
@@ -93,5 +95,8 @@ mod tests {
         room.freed(now);
         room.refused(2, now);
         assert!(room.was_just_freed(now) && !room.was_just_freed(now + LINGERS));
+        assert_eq!(room.most(), 3, "it was not free yet");
+        room.refused(2, now + LINGERS);
+        assert_eq!(room.most(), 2);
     }
 }

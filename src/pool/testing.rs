@@ -263,6 +263,8 @@ pub(super) struct FakeDial {
     pub(super) fates: Mutex<VecDeque<Fate>>,
     /// What becomes of all others.
     pub(super) fate: Mutex<Option<Fate>>,
+    /// But those to this database hang.
+    pub(super) hanging: Mutex<Option<Arc<str>>>,
     /// How many logins are under way, and the most there ever were.
     pub(super) under_way: Arc<AtomicU32>,
     pub(super) most_under_way: AtomicU32,
@@ -277,7 +279,9 @@ pub(super) struct FakeDial {
 impl Dial for FakeDial {
     fn dial(&self, request: DialRequest) -> Dialing {
         self.requests.lock().push(request.clone());
-        let fate = self.fates.lock().pop_front().or_else(|| *self.fate.lock()).unwrap_or(Fate::Serves);
+        let hangs = (*self.hanging.lock() == Some(request.key.database.clone())).then_some(Fate::Hangs);
+        let next = || self.fates.lock().pop_front().or_else(|| *self.fate.lock());
+        let fate = hangs.or_else(next).unwrap_or(Fate::Serves);
         let begun = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_under_way.fetch_max(begun, Ordering::SeqCst);
         let over = Gone(Arc::clone(&self.under_way));

@@ -1,6 +1,7 @@
 //! Pools of one node that takes no logins, by a clock that only waits move.
 
 use super::*;
+use crate::config::model::LoadBalance;
 use crate::pool::acquire::Acquire;
 use crate::pool::now;
 use crate::pool::state::Purpose;
@@ -145,6 +146,41 @@ async fn a_node_that_was_well_and_hangs_is_tried_by_few() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_database_that_hangs_holds_up_no_other() {
+    for (unproven, waits) in [(false, Duration::ZERO), (true, SECOND)] {
+        let bench = two_databases(|pooler| pooler.defaults.query_wait_timeout = None);
+        if !unproven {
+            drop(acquire(&bench.pool("other", "first")).await);
+        }
+        *bench.dial.hanging.lock() = Some("app".into());
+        let _hang: Vec<_> = (0..20).map(|user| wait(&bench.pool("app", &user.to_string()))).collect();
+        for seconds in [1, 20, 40, 80] {
+            tokio::time::sleep(seconds * SECOND).await;
+            let start = now();
+            drop(acquire(&bench.pool("other", &seconds.to_string())).await);
+            assert!(now() - start <= waits, "after {seconds} s, {unproven}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_one_of_several_hosts_is_full_the_next_serves() {
+    for balance in [LoadBalance::Disable, LoadBalance::RoundRobin] {
+        let (mut many, mut rich) = (database("app", 2), database("rich", 1));
+        (many.load_balance_hosts, rich.load_balance_hosts) = (balance, balance);
+        let bench = Bench::new(config(vec![many, rich], |pooler| pooler.defaults.query_wait_timeout = None));
+        let held = acquire(&bench.pool("rich", "u")).await;
+        bench.dial.expect([Fate::Full]);
+        for user in ["one", "two", "three"] {
+            let start = now();
+            drop(acquire(&bench.pool("app", user)).await);
+            assert_eq!(now(), start, "{user}, {balance:?}");
+        }
+        release(held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_node_has_room_for_a_pool_without_a_server_where_another_has_one_at_rest() {
     let bench = bench();
     let rich = bench.pool("app", "rich");
@@ -157,8 +193,13 @@ async fn a_full_node_has_room_for_a_pool_without_a_server_where_another_has_one_
     let start = now();
     let lease = outcome(wait(&bench.pool("other", "poor"))).await.expect("what rests makes room");
     assert_eq!((bench.dial.dialed(), rich.connections(), now() - start), (5, 1, 20 * MILLI));
-    assert!(bench.dial.connected() == 2);
+    assert_eq!(bench.dial.connected(), 2);
     release(lease);
+    tokio::time::sleep(SECOND).await;
+    bench.dial.expect([Fate::Full]);
+    let guest = bench.pools.dial_beside(&rich).await.expect("one that rests makes room");
+    assert_eq!((bench.dial.connected(), rich.connections()), (2, 0), "whosever it is");
+    drop(guest);
 }
 
 #[tokio::test(start_paused = true)]
