@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::health::LastError;
-use crate::wire::error::{ErrorReply, SqlState};
+use crate::wire::error::{ErrorReply, Routine, SqlState};
 
 /// Whose login would fail so, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +18,13 @@ pub enum Fault {
 
 impl Fault {
     /// What a server says at login. A server that is full says so in the same code as one where this user or database has
-    /// its share; only its words differ.
+    /// its share; only its words differ, which may be in another language, and where it says so.
     pub fn of_reply(reply: &ErrorReply) -> Self {
-        let full = ["sorry, too many clients already", "remaining connection slots are reserved"];
+        let words = ["sorry, too many clients already", "remaining connection slots are reserved"];
+        let is_full = reply.routine == Routine::Entrance || words.iter().any(|words| reply.message.starts_with(words));
         match reply.code {
             SqlState::CANNOT_CONNECT_NOW => Self::Node,
-            SqlState::TOO_MANY_CONNECTIONS if full.iter().any(|words| reply.message.starts_with(words)) => Self::Node,
+            SqlState::TOO_MANY_CONNECTIONS if is_full => Self::Node,
             _ => Self::Login,
         }
     }

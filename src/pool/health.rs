@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::wire::error::{ErrorReply, SqlState};
 
-/// How many logins of one pool may be under way while they succeed; one without a server, then two: with many pools these
-/// add up, and what the first serves need not be opened. A login costs the server a process and a key
-/// derivation, some 5 to 10 ms of CPU: four keep several of its cores busy and fill a pool of 25 in seven rounds,
-/// and what the first four serve in that time need not be opened at all.
+/// How many logins of one pool may be under way while they succeed. A login costs the server a process and a key derivation,
+/// some 5 to 10 ms of CPU: four keep several of its cores busy and fill a pool of 25 in seven rounds, and what the first
+/// serve in that time need not be opened at all. For that reason, and since those of many pools add up, a pool without a
+/// server opens one, and no more at once than it has and one.
 const LOGINS_AT_ONCE: u32 = 4;
 
 /// The pause after the first failure; doubles with each, up to `server_login_retry`.

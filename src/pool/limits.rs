@@ -223,7 +223,7 @@ impl<H: Clone> Limits<H> {
     /// had when another is closed.
     pub fn refused(&mut self, node: &Arc<Endpoint>, now: Instant) -> bool {
         let connected = self.connected_at(node);
-        if connected == 0 {
+        if connected == 0 && !self.was_just_freed(node, now) {
             self.rooms.remove(node);
             return false;
         }

@@ -108,12 +108,41 @@ pub struct ErrorReply {
     pub detail: Option<Cow<'static, str>>,
     /// Field H: what the reader can do.
     pub hint: Option<Cow<'static, str>>,
+    /// Field R, as far as it tells anything; not passed on.
+    pub routine: Routine,
+}
+
+/// Where in a server an error was found, which is told in no language.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Routine {
+    /// Somewhere.
+    #[default]
+    Other,
+    /// Where a connection is given its place, whosever it is.
+    Entrance,
+}
+
+impl Routine {
+    /// By PostgreSQL's own names (12 to 18): for all processes, for all but superusers, by the postmaster.
+    fn of(name: &[u8]) -> Self {
+        match name {
+            b"InitProcess" | b"InitPostgres" | b"ProcessStartupPacket" | b"BackendInitialize" => Self::Entrance,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl ErrorReply {
     /// An error that leaves the connection open.
     pub fn error(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Error, code, message: message.into(), detail: None, hint: None }
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            routine: Routine::Other,
+        }
     }
 
     /// An error after which the connection is closed.
@@ -225,6 +254,7 @@ impl<'a> ErrorFields<'a> {
             message: self.message.map_or(fallback.message, text),
             detail: self.detail.map(text),
             hint: self.hint.map(text),
+            routine: self.routine.map_or(Routine::Other, Routine::of),
             severity: fallback.severity,
         }
     }

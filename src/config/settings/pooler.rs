@@ -113,7 +113,8 @@ settings! {
             reserve_pool_timeout: Timeout = "5s", reload: live;
             /// Servers of all pools together on one node, those of our own included but for those that listen (`listen`),
             /// which count by themselves. 0: no limit but the server's own: one that is full (53300) is shared by the
-            /// pools as below this limit, and one more connection is tried every second.
+            /// pools as below this limit, and every second it is tried whether there is room for one more. A node is a
+            /// host and port as they are written: a server under two names counts as two.
             max_node_connections: Limit<1_000_000> = "0", reload: live;
             /// Use the server that was idle for longest, not the one used last. Spreads load behind a balancer.
             server_round_robin: Flag = "false", reload: live;
@@ -136,9 +137,10 @@ settings! {
             /// The longest pause between attempts at a server that can't be reached or refuses logins. The first pause
             /// is a few milliseconds; each is longer than the one before, up to this. (PgBouncer always pauses for so
             /// long, and has 15 seconds.) While a server can't be reached, starts up or hangs, one connection at a
-            /// time tries, for all databases and users on that host and port, and when it gets in all go on at once;
-            /// a try that hangs has the others wait for a second, or two, four, up to 16 if these hang, too. Where only
-            /// one user or database is refused, the others don't wait. What a full server does: `max_node_connections`.
+            /// time tries, for all databases and users on that host and port, and when it gets in all go on at once.
+            /// Where only one user or database is refused the others don't wait; where one's tries hang they wait for
+            /// a second at most, and only those that hang themselves for 1, 2, 4, up to 16 seconds.
+            /// What a full server does: `max_node_connections`.
             server_login_retry: Span<10> = "1s", reload: live;
             /// A database made for a name that only `[databases."*"]` serves is forgotten when it was unused for so
             /// long. 0: never. One that never had a server, since there is no such database, say, goes after

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::pool::testing::Dice;
 use crate::types::Host;
-use crate::wire::error::{ErrorReply, SqlState};
+use crate::wire::error::{ErrorFields, ErrorReply, SqlState};
 
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -264,6 +264,13 @@ fn a_server_says_in_words_whether_it_is_full_or_one_user_is() {
     ] {
         assert_eq!(Fault::of_reply(&ErrorReply::fatal(code, message)), fault, "{message}");
     }
+    // In any language.
+    let said = |routine: &str| {
+        let body = [b"C53300\0Mtut mir leid, schon zu viele Verbindungen\0R", routine.as_bytes(), b"\0\0"].concat();
+        Fault::of_reply(&ErrorFields::parse(&body).reply(ErrorReply::fatal(SqlState::CONNECTION_FAILURE, "")))
+    };
+    assert_eq!(["InitProcess", "InitPostgres", "BackendInitialize"].map(said), [Fault::Node; 3]);
+    assert_eq!(["InitializeSessionUserId", "CheckMyDatabase", ""].map(said), [Fault::Login; 3]);
 }
 
 /// What the machine is compared with: pools of one node, each of which wants to log in or does not, and has logins under
