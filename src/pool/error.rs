@@ -109,6 +109,9 @@ pub fn explained(reply: ErrorReply, waited: Duration, cause: &WaitCause) -> Erro
         reply.detail(format!("{waited} None could be connected to; the last error was: {last}")).hint(UNREACHABLE)
     };
     match cause {
+        WaitCause::AllBusy { servers: 0 } => {
+            reply.detail(format!("{waited} None could be connected to in that time.")).hint(UNREACHABLE)
+        }
         WaitCause::AllBusy { servers } => reply
             .detail(format!("{waited} All {servers} server connections of its pool were in use."))
             .hint("Look for long or idle transactions, or raise pool_size (SHOW POOLS, SHOW SERVERS)."),
@@ -184,6 +187,7 @@ mod tests {
     fn a_client_that_waited_in_vain_is_told_for_what() {
         for (cause, words) in [
             (WaitCause::AllBusy { servers: 3 }, "All 3 server connections"),
+            (WaitCause::AllBusy { servers: 0 }, "None could be connected to in that time"),
             (WaitCause::Unreachable("connection refused".into()), "the last error was: connection refused"),
             (WaitCause::Refused(Arc::new(starting())), "the last error was: starting up"),
             (WaitCause::Limited("max_db_connections"), "max_db_connections is reached"),

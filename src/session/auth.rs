@@ -84,9 +84,14 @@ pub fn plain_verifier(password: &Secret, user: &str, strangers: Strangers<'_>) -
     ScramVerifier::from_password(password.expose(), &salt_for(strangers.process_secret, user), strangers.iterations)
 }
 
-/// Whether users with such a secret can log in by `method`; if not, they are treated as strangers.
+/// Whether users with such a secret can log in by `method`; if not, they are treated as strangers. An empty secret is none, as
+/// an empty password is in PostgreSQL.
 pub fn can_serve(method: AuthType, secret: &StoredSecret) -> bool {
-    !(method == AuthType::ScramSha256 && matches!(secret, StoredSecret::Md5(_)))
+    match secret {
+        StoredSecret::Plain(password) => method == AuthType::Trust || !password.expose().is_empty(),
+        StoredSecret::Md5(_) => method != AuthType::ScramSha256,
+        StoredSecret::Scram(_) => true,
+    }
 }
 
 /// Where a login stands.
@@ -122,7 +127,8 @@ impl Proof {
 ///
 /// # Errors
 /// Only `trust`, which asks nothing, refuses at once.
-pub fn start(request: Request<'_>, out: &mut BytesMut) -> Result<Step, Refusal> {
+pub fn start(mut request: Request<'_>, out: &mut BytesMut) -> Result<Step, Refusal> {
+    request.secret = request.secret.filter(|secret| can_serve(request.method, secret));
     let state = match (request.method, request.secret) {
         (AuthType::Trust, None) => return Err(Refusal::Trust),
         (AuthType::Trust, Some(_)) => {

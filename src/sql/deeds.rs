@@ -169,6 +169,14 @@ fn executed(kind: &Kind) -> Option<Span> {
     }
 }
 
+/// What SQL's PREPARE takes.
+fn is_planned(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Query | Kind::SelectInto(_) | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge | Kind::Unknown
+    )
+}
+
 fn nameless(what: What) -> Deed {
     Deed::Holds(what, Name::default())
 }
@@ -192,9 +200,13 @@ fn of_kind(kind: &Kind, source: Source<'_>, catalog: Option<&Catalog>, deeds: &m
         Kind::Discard(Discard::Temp) => Deed::Lets(What::Temporary, None),
         Kind::Prepare { name: span, body } => {
             deeds.push(named(span, &|name| Deed::Holds(What::Statement, name)));
-            // It runs whenever it is executed.
+            // It runs whenever it is executed. What can't be prepared, as another PREPARE, no server takes.
             let inner = Source::new(source.raw(*body), source.dialect);
-            let runs = of_script(&Script::of(inner.text, inner.dialect), inner, catalog).unwrap_or_default();
+            let script = Script::of(inner.text, inner.dialect);
+            if !script.statements.iter().all(|statement| is_planned(&statement.kind)) {
+                return deeds.push(Deed::Unclear(Doubt::Text));
+            }
+            let runs = of_script(&script, inner, catalog).unwrap_or_default();
             let of_numbers = |deed: &&Deed| matches!(deed, Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber);
             deeds.extend(runs.iter().flatten().filter(of_numbers).cloned());
             if runs.iter().flatten().any(|deed| !matches!(deed, Deed::Local(_) | Deed::Notifies) && !of_numbers(&deed))

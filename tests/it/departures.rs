@@ -57,6 +57,9 @@ fn what_may_be_cancelled_is_and_the_server_is_used_again() {
         ("one without Sync", extended(sleep)),
         ("an extended transaction", [extended("BEGIN"), extended(sleep), sync()].concat()),
         ("half a message behind it", [query(sleep), half_a_bind].concat()),
+        ("a long query", query(&format!("{sleep} /* {} */", "x".repeat(300_000)))),
+        ("several in a long query", query(&format!("SELECT 1; {sleep}; SELECT '{}'", "x".repeat(300_000)))),
+        ("a long extended query", [extended(&format!("{sleep} /* {} */", "x".repeat(300_000))), sync()].concat()),
     ] {
         let mut client = app(&pooler);
         client.send(&sent);
@@ -66,7 +69,10 @@ fn what_may_be_cancelled_is_and_the_server_is_used_again() {
         let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = 'app' \
                       AND datname = current_database()";
         wait_until(what, LIMIT, || database.sql(sleeps) == "0");
-        assert_eq!(next == server, !what.starts_with("half"), "{what}");
+        // Of what a long text does the end is not known: its server may be closed as well.
+        if !what.contains("long") {
+            assert_eq!(next == server, !what.starts_with("half"), "{what}");
+        }
     }
 }
 

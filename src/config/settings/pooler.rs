@@ -43,7 +43,8 @@ settings! {
             /// one to use.
             auth_type: Choice<AuthType> = "scram-sha-256", reload: live;
             /// File with users and their secrets, as PgBouncer's `userlist.txt`: one `"user" "secret"` per line, where a
-            /// secret is a password, an md5 or a SCRAM-SHA-256 secret as in `pg_authid`. Read again at every reload.
+            /// secret is a password, an md5 or a SCRAM-SHA-256 secret as in `pg_authid`. Who has an empty one logs in with
+            /// `trust` only. Read again at every reload.
             auth_file: FilePath = "", reload: live;
             /// Users who may use every command of the console.
             admin_users: List = "", reload: live;

@@ -119,6 +119,19 @@ fn each_method_takes_the_secrets_that_it_can_serve() {
 }
 
 #[test]
+fn an_empty_secret_is_none() {
+    use AuthType::{Md5, Plain, ScramSha256, Trust};
+    let empty = StoredSecret::Plain(Secret::new(""));
+    for (method, served) in [(Trust, true), (Plain, false), (Md5, false), (ScramSha256, false)] {
+        assert_eq!(can_serve(method, &empty), served, "{method:?}");
+        for password in ["", "secret"] {
+            let (_, result) = log_in(request(method, Some(&empty)), password);
+            assert_eq!(result.is_ok(), served, "{method:?} {password}");
+        }
+    }
+}
+
+#[test]
 fn under_md5_strangers_are_asked_as_most_users_are() {
     let strangers = Strangers { scram_users: (3, 3), ..STRANGERS };
     for (secret, asked) in [("nobody", "sk"), ("scram", "sk"), ("md5", "m"), ("plain", "m")] {

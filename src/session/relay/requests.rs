@@ -65,8 +65,7 @@ impl Relay {
             return self.parse_named(server, name, definition(&have[front..])?, steps);
         }
         let cut = have.len() < header.total;
-        let whole = (!cut).then_some(word);
-        server.exchange.asks(|in_block| whole.is_some_and(|word| word.allows_cancel(in_block)));
+        server.exchange.asks(|in_block| word.allows_cancel(in_block));
         if !self.begin(server, server.exchange.vetted, steps) {
             return Ok(HOLD);
         }
@@ -77,7 +76,7 @@ impl Relay {
         let exchange = &mut *server.exchange;
         exchange.parsed = Does { effect: word.effect(&have[front..], cut), deeds };
         if name.is_empty() {
-            (exchange.unnamed_word, exchange.unnamed_does) = (whole, exchange.parsed.clone());
+            (exchange.unnamed_word, exchange.unnamed_does) = (Some(word), exchange.parsed.clone());
         } else if !word.allows_cancel(false) {
             self.guarded.add(name);
         }

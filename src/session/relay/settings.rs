@@ -73,6 +73,30 @@ pub fn takes_a_role(settings: &ParamSet) -> bool {
     role && !settings.iter().all(|(name, _)| anybodys(name))
 }
 
+/// Whether a timeout of the client's is so short that it would hit what another client's server does before that is set
+/// otherwise: our own RESET, or a moment's rest.
+pub fn has_hasty_timeout(settings: &ParamSet) -> bool {
+    let shorter = |name: &str, limit_ms: f64| {
+        settings.get(name).and_then(millis).is_some_and(|millis| millis > 0.0 && millis <= limit_ms)
+    };
+    shorter("statement_timeout", 50.0)
+        || shorter("transaction_timeout", 50.0)
+        || shorter("idle_session_timeout", 1000.0)
+}
+
+/// A value of PostgreSQL's for a time: a number, of milliseconds unless a unit follows.
+fn millis(value: &[u8]) -> Option<f64> {
+    let text = str::from_utf8(value).ok()?.trim();
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let number: f64 = text[..unit].trim().parse().ok()?;
+    Some(match &text[unit..] {
+        "us" => number / 1e3,
+        "s" => number * 1e3,
+        "" | "ms" => number,
+        _ => number * 6e4,
+    })
+}
+
 /// The settings that are mostly set, of those that every role may.
 const ANYBODYS: [&str; 16] = [
     AUTHORIZATION,
@@ -241,6 +265,27 @@ mod tests {
             ("search_path", "\"Z\u{fc}rich\"", "SELECT WHERE pg_catalog.set_config($1, $2, false) IS NULL"),
         ] {
             assert_eq!(set_text(name, value), text);
+        }
+    }
+
+    #[test]
+    fn timeouts_that_would_hit_others_are_told() {
+        for (name, value, hasty) in [
+            ("statement_timeout", "1ms", true),
+            ("statement_timeout", "3", true),
+            ("statement_timeout", " 500 us ", true),
+            ("statement_timeout", "0", false),
+            ("statement_timeout", "30s", false),
+            ("statement_timeout", "1min", false),
+            ("statement_timeout", "x", false),
+            ("transaction_timeout", "0.01s", true),
+            ("idle_session_timeout", "1s", true),
+            ("idle_session_timeout", "2s", false),
+            ("lock_timeout", "1ms", false),
+        ] {
+            let mut settings = ParamSet::default();
+            settings.set(name, value.as_bytes());
+            assert_eq!(has_hasty_timeout(&settings), hasty, "{name} {value}");
         }
     }
 

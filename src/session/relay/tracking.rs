@@ -12,6 +12,7 @@ use super::namespace::is_of_names;
 use super::own::{Own, outlasts_reset, outlasts_rollback};
 use super::pipeline::Owed;
 use super::prepared::Statement;
+use super::settings::has_hasty_timeout;
 use super::steps::Steps;
 use super::table::{Reading, is_read_by};
 use super::undo::Undo;
@@ -80,6 +81,13 @@ impl Relay {
             own.unties();
         }
         undo
+    }
+
+    /// Another client's server is not to be hit by a timeout of this one's.
+    pub(super) fn leaves_no_timeout(&self, exchange: &mut Exchange) {
+        if self.tracks && self.own_settings().is_some_and(has_hasty_timeout) {
+            doubts(exchange, Doubt::Setting);
+        }
     }
 
     /// The settings of the client's that no server reports; `None` where it has none.

@@ -202,8 +202,8 @@ pub enum Said {
     One(FirstWord),
     /// Several, or one that holds a semicolon.
     Several(SmallVec<[FirstWord; 4]>),
-    /// What can't be told: more is to come of it, or it is not understood.
-    Unclear,
+    /// What can't be told: more is to come of it, it is long, or it is not understood. How it begins, unless it is that.
+    Unclear(Option<FirstWord>),
 }
 
 impl Said {
@@ -214,10 +214,10 @@ impl Said {
         // Whatever the first semicolon is part of: with nothing behind it there is one statement only.
         let semicolon = memchr::memchr(b';', &text[first..]).map(|at| first + at);
         match semicolon {
-            _ if cut => Self::Unclear,
+            _ if cut => Self::Unclear(Some(word_at(text, first))),
             None => Self::One(word_at(text, first)),
             Some(at) if at + 1 == text.len() || skip_blank(text, at) == text.len() => Self::One(word_at(text, first)),
-            Some(_) if text.len() > SEVERAL_MAX => Self::Unclear,
+            Some(_) if text.len() > SEVERAL_MAX => Self::Unclear(Some(word_at(text, first))),
             Some(_) => Self::several(text, dialect),
         }
     }
@@ -225,7 +225,7 @@ impl Said {
     fn several(text: &[u8], dialect: Dialect) -> Self {
         let script = Script::of(text, dialect);
         if script.broken {
-            return Self::Unclear;
+            return Self::Unclear(None);
         }
         let words = script.statements.iter().map(|statement| first_word(&text[statement.span.start as usize..]));
         Self::Several(words.collect())
@@ -241,7 +241,7 @@ impl Said {
         match self {
             Self::One(word) => word.redefines(text),
             Self::Several(words) => words.iter().map(|word| word.redefines(b"")).max().unwrap_or_default(),
-            Self::Unclear => Redefines::ForAll,
+            Self::Unclear(_) => Redefines::ForAll,
         }
     }
 
@@ -250,12 +250,14 @@ impl Said {
         matches!(self, Self::One(word) if word.allows_prefix())
     }
 
-    /// As [`FirstWord::allows_cancel`]. Several are a transaction block of their own, and each must allow it.
+    /// As [`FirstWord::allows_cancel`]. Several are a transaction block of their own, and each must allow it. Where the others
+    /// are not known the first must: behind it no utility runs that leaves half of its work, and if one is a COMMIT nobody
+    /// has been told that it was carried out.
     pub fn allows_cancel(&self, in_block: bool) -> bool {
         match self {
             Self::One(word) => word.allows_cancel(in_block),
             Self::Several(words) => words.iter().all(|word| word.allows_cancel(in_block || words.len() > 1)),
-            Self::Unclear => false,
+            Self::Unclear(word) => word.is_some_and(|word| word.allows_cancel(in_block)),
         }
     }
 
@@ -264,7 +266,7 @@ impl Said {
         match self {
             Self::One(_) => false,
             Self::Several(words) => words.iter().skip(1).any(FirstWord::may_end),
-            Self::Unclear => true,
+            Self::Unclear(_) => true,
         }
     }
 }
@@ -405,7 +407,14 @@ mod tests {
         ] {
             let seen = [false, true].map(|in_block| said(text.as_bytes(), false).allows_cancel(in_block));
             assert_eq!(seen, [alone, in_block], "{text}");
-            assert!(!said(text.as_bytes(), true).allows_cancel(true), "{text}: more is to come");
+        }
+        for (text, alone, in_block) in [
+            ("insert into t values ('; commit", true, true),
+            ("vacuum t, ", false, true),
+            ("/* a comment", false, true),
+        ] {
+            let seen = [false, true].map(|in_block| said(text.as_bytes(), true).allows_cancel(in_block));
+            assert_eq!(seen, [alone, in_block], "{text}: more is to come");
         }
     }
 

@@ -33,12 +33,19 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
     // What is only planned calls nothing that is VOLATILE, but for the arguments of EXECUTE.
     let planned =
         matches!(&statement.kind, Kind::Explain { analyze: false, inner } if !matches!(**inner, Kind::Execute(_)));
+    let mut configs = 0;
     for call in &statement.calls {
         // A name that can't be read can be that of any function.
         let Some(name) = source.last_part(call.name) else { return deeds.push(Deed::Unclear(Doubt::Text)) };
         let does = Does::of(&name).filter(|does| !planned || *does == Does::RunsText);
         let deed = match does {
-            Some(Does::SetsConfig) => set_config(*call, statement, source),
+            Some(Does::SetsConfig) => {
+                configs += 1;
+                if configs > CONFIGS_MAX {
+                    return deeds.push(Deed::Unclear(Doubt::Setting));
+                }
+                set_config(*call, statement, source)
+            }
             Some(Does::Holds(what)) => nameless(what),
             // Whether they run, and how often, only the server knows.
             Some(Does::Unlocks) => Deed::MayLet(What::Lock),
@@ -55,6 +62,9 @@ pub(super) fn calls(statement: &Statement, source: Source<'_>, deeds: &mut Deeds
         deeds.push(deed);
     }
 }
+
+/// Of so many `set_config()` in one statement the arguments are read, for each of which all of it may be.
+const CONFIGS_MAX: usize = 32;
 
 /// What a function of PostgreSQL's own does to its caller's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

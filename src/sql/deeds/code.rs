@@ -74,12 +74,15 @@ pub(in super::super) fn makes_table(body: &[u8], dialect: Dialect) -> bool {
 /// PostgreSQL cuts longer names.
 pub(super) const NAME_MAX: usize = 63;
 
+/// Longer arguments, in words and signs, are not read: they may be there again and again.
+const ARGUMENTS_MAX: usize = 200;
+
 /// Whether these are the arguments of a `set_config()` that holds until the end of the transaction: the third is `true`.
 fn sets_locally(words: impl Iterator<Item = Lexeme>, body: &[u8]) -> bool {
     let mut depth = 0_usize;
     let mut commas = 0;
     let mut third = Vec::new();
-    for token in words {
+    for token in words.take(ARGUMENTS_MAX) {
         match token.kind {
             Token::Open => depth += 1,
             // It is named here and not called.
@@ -177,13 +180,17 @@ fn changes_rows(verb: &[u8]) -> bool {
 fn defines(body: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     memchr::memchr2_iter(b'e', b'E', body).any(|at| {
-        let begin = body[..at].iter().rposition(|byte| !is_part(byte)).map_or(0, |at| at + 1);
-        let end = body[at..].iter().position(|byte| !is_part(byte)).map_or(body.len(), |length| at + length);
-        let word = &body[begin..end];
+        // Neither word is longer than this.
+        let (front, behind) = (&body[at.saturating_sub(8)..at], &body[at..body.len().min(at + 8)]);
+        let before = front.iter().rev().take_while(|byte| is_part(byte)).count();
+        let end = at + behind.iter().take_while(|byte| is_part(byte)).count();
+        let word = &body[at - before..end];
+        if !(word.eq_ignore_ascii_case(b"create") || word.eq_ignore_ascii_case(b"alter")) {
+            return false;
+        }
         let rest = body[end..].trim_ascii_start();
         let next = &rest[..rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len())];
-        let changes = word.eq_ignore_ascii_case(b"create") || word.eq_ignore_ascii_case(b"alter");
-        changes && !next.is_empty() && !HARMLESS.iter().any(|object| object.eq_ignore_ascii_case(next))
+        !next.is_empty() && !HARMLESS.iter().any(|object| object.eq_ignore_ascii_case(next))
     })
 }
 

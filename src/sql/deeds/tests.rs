@@ -409,3 +409,67 @@ fn whoever_writes_pg_settings_sets_one() {
         assert!(does_.is_empty() || may_do(text.as_bytes(), Some(&Catalog::default())), "{text}");
     }
 }
+
+/// A stack far smaller than a worker's; and what took longer with the square of the length would take minutes.
+#[test]
+fn no_text_is_too_deep_nor_too_dear() {
+    let nested = |before: &str, within: &str, behind: &str| {
+        let times = 256 * 1024 / (before.len() + behind.len());
+        [before.repeat(times), within.into(), behind.repeat(times)].concat()
+    };
+    let texts = [
+        ("set_config", format!("select {}", nested("set_config('a',", "'x'", ",false)"))),
+        ("calls", format!("select {}", nested("f(", "1", ")"))),
+        ("brackets", format!("select {}", nested("(", "1", ")"))),
+        ("queries", format!("select {}", nested("(select ", "1", ")"))),
+        ("with", nested("with a as (", "select 1", ") select 1")),
+        ("case", format!("select {}", nested("case when true then ", "1", " end"))),
+        ("explain", nested("explain ", "select 1", "")),
+        ("explain options", nested("explain (a) ", "select 1", "")),
+        ("prepare", nested("prepare a as ", "select f()", "")),
+        ("comments", format!("{} select 1", nested("/*", "", "*/"))),
+        ("arrays", format!("select {}", nested("array[", "1", "]"))),
+        ("bodies", format!("create function f() returns int {}", nested("begin atomic ", "select 1;", " end"))),
+        ("schemas", nested("create schema a ", "", "")),
+        ("cursors", nested("declare c cursor for ", "select 1", "")),
+        ("copies", nested("copy (", "select 1", ") to stdout")),
+        ("code", format!("do $$begin {} end$$", nested("if f(", "", ") then set a.b = 1; end if;"))),
+        ("dynamic", format!("do $$begin {} end$$", nested("execute ", "'select 1';", ""))),
+        ("strings", format!("select {}", nested("'", "x", "'"))),
+        ("not", format!("select {}", nested("not ", "true", ""))),
+        ("letters", format!("do $$ {} $$", nested("e", "", ""))),
+        ("settings in code", format!("do $$begin perform {}; end$$", nested("set_config('a',", "'x'", ",false)"))),
+        ("dots", format!("select {}", nested("a.", "a", ""))),
+        ("words", format!("select {}", nested("a ", "", ""))),
+        ("blanks", format!("select {}", nested(" ", "f()", ""))),
+        ("lines", format!("select {}", nested("_", "f()", ""))),
+        ("statements", nested("set a.b = 1;", "", "")),
+        ("numbers", format!("select {}", nested("nextval(", "1", ")"))),
+        ("locks", format!("select {}", nested("pg_advisory_lock(", "1", ")"))),
+        ("names", nested("prepare a as select 1;", "", "")),
+        ("lists", format!("set a.b = {}", nested("x,", "x", ""))),
+        ("quotes", format!("select \"{}\"", nested("\"\"", "", ""))),
+        ("escapes", format!("select E'{}'", nested("\\'", "", ""))),
+        ("unicode", format!("select U&'{}' uescape '!'", nested("!0041", "", ""))),
+        ("dollars", format!("select {}", nested("$a$ $b", "", "$"))),
+        ("unclosed", format!("select {}", nested("$a$", "", "$b$"))),
+        ("operators", format!("select 1 {} 1", nested("+-/ *", "", ""))),
+        ("minus", format!("select {} 1", nested("-+", "", ""))),
+    ];
+    for (what, text) in texts {
+        let read = move || {
+            let body = Function {
+                name: (*b"f").into(),
+                language: "sql".into(),
+                body: Some(text.as_bytes().into()),
+                ..<_>::default()
+            };
+            let catalog = Catalog::of(vec![body]);
+            for catalog in [None, Some(&Catalog::default()), Some(&catalog)] {
+                of_text(text.as_bytes(), Dialect::default(), catalog);
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(read).expect("a thread");
+        assert!(thread.join().is_ok(), "{what}");
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::session_functions::{pooler, resets};
 use super::{app, asks, rows, trusting};
 use crate::support::pooler::Pooler;
 use crate::support::raw::{Raw, V3_0, bind, execute, extended, message, parse, query, startup, sync};
@@ -303,4 +304,24 @@ fn a_text_is_read_by_what_is_set_right_before_it() {
     (0..2).for_each(|_| drop(client.until(b'Z')));
     client.cut();
     assert_eq!(rows(&mut app(&pooler), FRESH), fresh);
+}
+
+#[test]
+fn a_short_timeout_is_gone_before_another_client_has_the_server() {
+    let database = Database::create("leaks_timeouts");
+    for (setting, hasty) in [
+        ("statement_timeout = '40ms'", true),
+        ("idle_session_timeout = '900ms'", true),
+        ("statement_timeout = '30s'", false),
+        ("lock_timeout = '1ms'", false),
+    ] {
+        let (pooler, port) = pooler(&database);
+        let mut one = app(&pooler);
+        asks(&mut one, &query(&format!("SET {setting}")));
+        let timeouts = "SELECT current_setting('statement_timeout'), current_setting('idle_session_timeout')";
+        assert_eq!(rows(&mut app(&pooler), timeouts), [["0", "0"]], "{setting}");
+        assert_eq!(resets(&port) > 0, hasty, "{setting}");
+        let (name, value) = setting.split_once(" = ").expect("both");
+        assert_eq!(rows(&mut one, &format!("SHOW {name}")), [[value.trim_matches('\'')]], "{setting}");
+    }
 }

@@ -34,6 +34,7 @@ impl Pump {
 #[cold]
 pub fn undo(relay: &mut Relay, shared: &Shared, exchange: &mut Exchange) -> Undo {
     shared.unpin();
+    relay.leaves_no_timeout(exchange);
     let of_doubts = exchange.session.doubts.iter().map(|doubt| match doubt {
         Doubt::Setting => Dirt::Setting,
         Doubt::Code => Dirt::Code,
