@@ -114,6 +114,11 @@ impl ParamSet {
         })
     }
 
+    /// How many it holds.
+    pub fn len(&self) -> usize {
+        self.0.all.len()
+    }
+
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.0.all.is_empty()

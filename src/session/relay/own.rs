@@ -18,6 +18,8 @@ pub struct Own {
     /// As the transaction under way found it, once that has changed something.
     before: Option<Held>,
     savepoints: Vec<(Name, Held)>,
+    /// How many settings savepoints have had copied at most.
+    copied: usize,
     /// What no rollback undoes.
     lasting: Vec<(What, Name)>,
     /// The transaction under way has failed.
@@ -150,7 +152,9 @@ impl Own {
             }
             Deed::Savepoint(name) => {
                 let held = self.change().clone();
-                self.savepoints.push((name.clone(), held));
+                if !self.is_overdrawn() {
+                    self.savepoints.push((name.clone(), held));
+                }
             }
             Deed::Release(name) => {
                 if let Some(at) = self.savepoint(name) {
@@ -167,6 +171,12 @@ impl Own {
         }
     }
 
+    /// The transaction has so many settings and savepoints that the latter are not remembered any more: what is set once it is
+    /// over is not known.
+    pub fn is_overdrawn(&self) -> bool {
+        self.copied > COPIED_MAX
+    }
+
     /// A request of the transaction under way has failed.
     pub fn fails(&mut self) {
         self.failed = true;
@@ -176,6 +186,7 @@ impl Own {
     pub fn commits(&mut self) {
         self.before = None;
         self.savepoints.clear();
+        self.copied = 0;
         self.failed = false;
     }
 
@@ -185,6 +196,7 @@ impl Own {
             self.now = before;
         }
         self.savepoints.clear();
+        self.copied = 0;
         self.failed = false;
     }
 
@@ -211,6 +223,12 @@ impl Own {
                 Arc::make_mut(&mut self.change().reset).retain(|reset| !reset.eq_ignore_ascii_case(name.as_bytes()));
             }
             return;
+        }
+        if !self.savepoints.is_empty() {
+            self.copied += self.now.settings.len();
+            if self.is_overdrawn() {
+                self.savepoints = Vec::new();
+            }
         }
         let settings = &mut self.change().settings;
         if name == AUTHORIZATION {
@@ -284,6 +302,9 @@ impl Own {
         }
     }
 }
+
+/// Some 4 MB of them.
+const COPIED_MAX: usize = 100_000;
 
 /// What PostgreSQL keeps although the transaction that made it is rolled back.
 pub(super) fn outlasts_rollback(what: What) -> bool {
@@ -370,6 +391,20 @@ mod tests {
         ] {
             assert_eq!(run(&mut Own::default(), texts), then, "{texts:?}");
         }
+    }
+
+    #[test]
+    fn savepoints_beyond_measure_are_not_remembered() {
+        let mut own = Own::default();
+        run(&mut own, &["begin", "set a.z = 1", "commit"]);
+        for at in 0..1000 {
+            own.does(&Deed::Savepoint(format!("s{at}").as_bytes().into()), |_| false);
+            own.does(&Deed::Set(format!("a.b{at}").as_bytes().into(), (*b"1").into()), |_| false);
+        }
+        assert!(own.is_overdrawn() && own.savepoints.is_empty());
+        assert_eq!(run(&mut own, &["rollback"]), "a.z=1");
+        assert!(!own.is_overdrawn());
+        assert_eq!(run(&mut own, &["begin", "savepoint s", "set a.b = 2", "rollback to s", "commit"]), "a.z=1");
     }
 
     #[test]

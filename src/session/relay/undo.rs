@@ -1,5 +1,7 @@
 //! What a server was left with by its client, and what undoes that. Prepared statements of the protocol stay.
 
+use hashbrown::HashSet;
+
 use super::namespace::{Shown, to_drop};
 use super::own::Own;
 use super::settings::quoted;
@@ -57,9 +59,10 @@ impl Undo {
         // That code drops those of SQL.
         let by_code = anything.len() > SETTINGS && !doubts.is_empty();
         let kept = own.iter().flat_map(|own| own.names_of(What::Statement)).filter(|_| !by_code);
-        for name in kept.chain(to_drop(shown)) {
-            add(&format!("DEALLOCATE {}", quoted(&String::from_utf8_lossy(name))));
-        }
+        let dropped = kept.chain(to_drop(shown));
+        let mut told: HashSet<&[u8], foldhash::fast::RandomState> = HashSet::default();
+        let once = dropped.filter(|name| told.insert(*name));
+        commands.extend(once.map(|name| format!("DEALLOCATE {}", quoted(&String::from_utf8_lossy(name)))));
         if commands.is_empty() {
             return Self::Nothing;
         }
