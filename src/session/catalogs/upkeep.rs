@@ -169,8 +169,11 @@ impl Upkeep {
         self.busy = false;
         let took = now.saturating_duration_since(begun);
         self.not_before = Some(now + took * REST);
-        self.paid = Some(self.paid.map_or(begun, |paid| paid.max(begun)) + took * (REST + 1));
         let changed = !self.stale && self.last.is_some();
+        if changed {
+            // What had to be read anyway is no reason to look less often after what is suspected.
+            self.paid = Some(self.paid.map_or(begun, |paid| paid.max(begun)) + took * (REST + 1));
+        }
         let (catalog, changed) = match (outcome, self.last.take()) {
             (Outcome::GivenUp, last) => {
                 (self.last, self.not_before) = (last, None);
@@ -305,6 +308,16 @@ mod tests {
             looks_at(now)
         });
         assert!((200..250).contains(&count.count()), "one in five, and some beforehand");
+    }
+
+    #[test]
+    fn what_takes_long_to_be_read_is_looked_at_at_once_all_the_same() {
+        let begun = Instant::now();
+        let mut upkeep = Upkeep::new(100 * SECOND);
+        let look = looks(upkeep.next(true, begun));
+        upkeep.ended(&look, read("1"), begun, begun + 5 * SECOND);
+        upkeep.suspects();
+        looks(upkeep.next(false, begun + 5 * SECOND));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Own {
     /// As the transaction under way found it, once that has changed something.
     before: Option<Held>,
     savepoints: Vec<(Name, Held)>,
-    /// How many settings savepoints have had copied at most.
+    /// How many settings and other things savepoints have had copied at most.
     copied: usize,
     /// What no rollback undoes.
     lasting: Vec<(What, Name)>,
@@ -215,6 +215,16 @@ impl Own {
         &mut self.now
     }
 
+    /// So many things of a kind are about to be copied, if savepoints have them, too.
+    fn copies(&mut self, count: usize) {
+        if !self.savepoints.is_empty() {
+            self.copied += count;
+            if self.is_overdrawn() {
+                self.savepoints = Vec::new();
+            }
+        }
+    }
+
     fn set(&mut self, name: &[u8], value: Option<&[u8]>, reported: impl Fn(&str) -> bool) {
         // A name that is not UTF-8 is that of no setting.
         let Ok(name) = str::from_utf8(name) else { return };
@@ -224,12 +234,7 @@ impl Own {
             }
             return;
         }
-        if !self.savepoints.is_empty() {
-            self.copied += self.now.settings.len();
-            if self.is_overdrawn() {
-                self.savepoints = Vec::new();
-            }
-        }
+        self.copies(self.now.settings.len());
         let settings = &mut self.change().settings;
         if name == AUTHORIZATION {
             settings.remove(ROLE);
@@ -267,6 +272,7 @@ impl Own {
     pub(super) fn holds(&mut self, what: What, name: &[u8]) {
         if what == What::Channel {
             if !self.now.channels.contains(name) {
+                self.copies(self.now.channels.len());
                 Arc::make_mut(&mut self.change().channels).insert(name.into());
             }
             return;
@@ -277,6 +283,7 @@ impl Own {
                 self.lasting.push(thing);
             }
         } else if !self.now.things.contains(&thing) {
+            self.copies(self.now.things.len());
             Arc::make_mut(&mut self.change().things).push(thing);
         }
     }
