@@ -23,6 +23,17 @@ struct Params {
     key: OnceLock<Box<[u8]>>,
 }
 
+/// What was changed, so that it can be undone.
+#[derive(Debug)]
+pub enum Change {
+    /// At this place was this value.
+    Replaced(usize, Arc<[u8]>),
+    /// One more came.
+    Added,
+    /// At this place was this one.
+    Removed(usize, (Arc<str>, Arc<[u8]>)),
+}
+
 impl Clone for Params {
     /// For whoever changes it.
     fn clone(&self) -> Self {
@@ -69,24 +80,38 @@ impl ParamSet {
 
     /// Notes a value. Returns whether it changed anything.
     pub fn set(&mut self, name: &str, value: &[u8]) -> bool {
-        match self.position(name) {
-            Some(at) if &*self.0.all[at].1 == value => false,
-            Some(at) => {
-                self.all_mut()[at].1 = value.into();
-                true
-            }
-            None => {
-                self.all_mut().push((name.into(), value.into()));
-                true
-            }
-        }
+        self.change(name, Some(value)).is_some()
     }
 
     /// Forgets a name. Returns whether it was known.
     pub fn remove(&mut self, name: &str) -> bool {
-        let Some(at) = self.position(name) else { return false };
-        self.all_mut().remove(at);
-        true
+        self.change(name, None).is_some()
+    }
+
+    /// Notes a value, or forgets it. `None`: nothing was changed by that.
+    pub fn change(&mut self, name: &str, value: Option<&[u8]>) -> Option<Change> {
+        match (self.position(name), value) {
+            (None, None) => None,
+            (Some(at), Some(value)) if *self.0.all[at].1 == *value => None,
+            (Some(at), Some(value)) => {
+                Some(Change::Replaced(at, std::mem::replace(&mut self.all_mut()[at].1, value.into())))
+            }
+            (None, Some(value)) => {
+                self.all_mut().push((name.into(), value.into()));
+                Some(Change::Added)
+            }
+            (Some(at), None) => Some(Change::Removed(at, self.all_mut().remove(at))),
+        }
+    }
+
+    /// Undoes a change, if what came behind it is undone.
+    pub fn take_back(&mut self, change: Change) {
+        let all = self.all_mut();
+        match change {
+            Change::Replaced(at, value) => all[at].1 = value,
+            Change::Added => _ = all.pop(),
+            Change::Removed(at, param) => all.insert(at, param),
+        }
     }
 
     fn position(&self, name: &str) -> Option<usize> {

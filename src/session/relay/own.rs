@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
+use super::savepoints::{Held, Savepoints, Step};
 use crate::sql::deeds::{Deed, Name, What};
 use crate::wire::params::ParamSet;
 
@@ -17,9 +18,7 @@ pub struct Own {
     now: Held,
     /// As the transaction under way found it, once that has changed something.
     before: Option<Held>,
-    savepoints: Vec<(Name, Held)>,
-    /// How many settings and other things savepoints have had copied at most.
-    copied: usize,
+    savepoints: Savepoints,
     /// What no rollback undoes.
     lasting: Vec<(What, Name)>,
     /// The transaction under way has failed.
@@ -30,17 +29,6 @@ pub struct Own {
 
 /// Names of channels.
 pub type Channels = HashSet<Arc<[u8]>, foldhash::fast::RandomState>;
-
-/// What a rollback puts back. A copy costs nothing.
-#[derive(Debug, Clone, Default)]
-struct Held {
-    settings: ParamSet,
-    things: Arc<Vec<(What, Name)>>,
-    /// Apart from the others, of which nobody has thousands.
-    channels: Arc<Channels>,
-    /// Reported settings that were reset, and that its server is to have as it asked for them at its login.
-    reset: Arc<Vec<Name>>,
-}
 
 impl Own {
     /// For a client that asked for these settings in its startup packet.
@@ -57,7 +45,7 @@ impl Own {
 
     /// All its settings are these, within the transaction under way.
     pub fn becomes(&mut self, settings: &ParamSet) {
-        self.change().settings = settings.clone();
+        self.becomes_all(settings.clone());
     }
 
     /// The settings that its server is to have. Names are in small letters.
@@ -107,7 +95,7 @@ impl Own {
     pub fn resets(&mut self, name: &str) {
         let name = Name::from(name.to_ascii_lowercase().as_bytes());
         if !self.now.reset.contains(&name) {
-            Arc::make_mut(&mut self.change().reset).push(name);
+            self.changes_reset(|reset| reset.push(name));
         }
     }
 
@@ -119,7 +107,8 @@ impl Own {
     /// What was reset is as it asked for it again.
     pub fn restored(&mut self) {
         if !self.now.reset.is_empty() {
-            self.now.reset = Arc::default();
+            let reset = std::mem::take(&mut self.now.reset);
+            self.savepoints.note(Step::Reset(reset), &self.now);
         }
     }
 
@@ -143,25 +132,17 @@ impl Own {
             Deed::ResetAll => self.reset_all(),
             Deed::DiscardAll => {
                 self.reset_all();
-                for name in [ROLE, AUTHORIZATION] {
-                    self.change().settings.remove(name);
-                }
+                [ROLE, AUTHORIZATION].into_iter().for_each(|name| self.put(name, None));
                 let now = self.change();
                 (now.things, now.channels) = Default::default();
                 self.lasting.clear();
             }
             Deed::Savepoint(name) => {
-                let held = self.change().clone();
-                if !self.is_overdrawn() {
-                    self.savepoints.push((name.clone(), held));
-                }
+                self.change();
+                self.savepoints.add(name);
             }
-            Deed::Release(name) => {
-                if let Some(at) = self.savepoint(name) {
-                    self.savepoints.truncate(at);
-                }
-            }
-            Deed::RollbackTo(name) => self.rolls_back_to(name),
+            Deed::Release(name) => self.savepoints.release(name, &self.now),
+            Deed::RollbackTo(name) => self.failed &= !self.savepoints.roll_back_to(name, &mut self.now),
             Deed::Holds(what, name) => self.holds(*what, name),
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
             Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
@@ -169,12 +150,6 @@ impl Own {
             Deed::MayLet(_) | Deed::MayBeTemporary | Deed::Executes(_) => {}
             Deed::Defines | Deed::MayDefine => {}
         }
-    }
-
-    /// The transaction has so many settings and savepoints that the latter are not remembered any more: what is set once it is
-    /// over is not known.
-    pub fn is_overdrawn(&self) -> bool {
-        self.copied > COPIED_MAX
     }
 
     /// A request of the transaction under way has failed.
@@ -186,7 +161,6 @@ impl Own {
     pub fn commits(&mut self) {
         self.before = None;
         self.savepoints.clear();
-        self.copied = 0;
         self.failed = false;
     }
 
@@ -196,7 +170,6 @@ impl Own {
             self.now = before;
         }
         self.savepoints.clear();
-        self.copied = 0;
         self.failed = false;
     }
 
@@ -215,14 +188,22 @@ impl Own {
         &mut self.now
     }
 
-    /// So many things of a kind are about to be copied, if savepoints have them, too.
-    fn copies(&mut self, count: usize) {
-        if !self.savepoints.is_empty() {
-            self.copied += count;
-            if self.is_overdrawn() {
-                self.savepoints = Vec::new();
-            }
+    /// A setting has this value, or none.
+    fn put(&mut self, name: &str, value: Option<&[u8]>) {
+        if let Some(change) = self.change().settings.change(name, value) {
+            self.savepoints.note(Step::Setting(change), &self.now);
         }
+    }
+
+    fn becomes_all(&mut self, settings: ParamSet) {
+        let before = std::mem::replace(&mut self.change().settings, settings);
+        self.savepoints.note(Step::Settings(before), &self.now);
+    }
+
+    fn changes_reset(&mut self, change: impl FnOnce(&mut Vec<Name>)) {
+        let before = Arc::clone(&self.now.reset);
+        change(Arc::make_mut(&mut self.change().reset));
+        self.savepoints.note(Step::Reset(before), &self.now);
     }
 
     fn set(&mut self, name: &[u8], value: Option<&[u8]>, reported: impl Fn(&str) -> bool) {
@@ -230,50 +211,37 @@ impl Own {
         let Ok(name) = str::from_utf8(name) else { return };
         if reported(name) {
             if value.is_some() && self.has_reset(name) {
-                Arc::make_mut(&mut self.change().reset).retain(|reset| !reset.eq_ignore_ascii_case(name.as_bytes()));
+                self.changes_reset(|all| all.retain(|reset| !reset.eq_ignore_ascii_case(name.as_bytes())));
             }
             return;
         }
-        self.copies(self.now.settings.len());
-        let settings = &mut self.change().settings;
         if name == AUTHORIZATION {
-            settings.remove(ROLE);
+            self.put(ROLE, None);
         }
         if says_who(name) || value.is_none() {
             // What it becomes comes behind what it has set before.
-            settings.remove(name);
+            self.put(name, None);
         }
-        value.iter().for_each(|value| _ = settings.set(name, value));
+        if value.is_some() {
+            self.put(name, value);
+        }
     }
 
     fn reset_all(&mut self) {
-        let base = self.base.clone();
-        let settings = &mut self.change().settings;
-        let kept = [AUTHORIZATION, ROLE].map(|name| (name, settings.get(name).map(Box::<[u8]>::from)));
-        *settings = base;
-        for (name, value) in kept {
-            value.iter().for_each(|value| _ = settings.set(name, value));
+        let mut settings = self.base.clone();
+        for name in [AUTHORIZATION, ROLE] {
+            self.now.settings.get(name).iter().for_each(|value| _ = settings.set(name, value));
         }
-    }
-
-    fn rolls_back_to(&mut self, name: &[u8]) {
-        if let Some(at) = self.savepoint(name) {
-            self.savepoints.truncate(at + 1);
-            self.now = self.savepoints[at].1.clone();
-            self.failed = false;
-        }
-    }
-
-    fn savepoint(&self, name: &[u8]) -> Option<usize> {
-        self.savepoints.iter().rposition(|(known, _)| **known == *name)
+        self.becomes_all(settings);
     }
 
     /// Something of this kind is on its server.
     pub(super) fn holds(&mut self, what: What, name: &[u8]) {
         if what == What::Channel {
             if !self.now.channels.contains(name) {
-                self.copies(self.now.channels.len());
-                Arc::make_mut(&mut self.change().channels).insert(name.into());
+                let name = Arc::from(name);
+                Arc::make_mut(&mut self.change().channels).insert(Arc::clone(&name));
+                self.savepoints.note(Step::AddedChannel(name), &self.now);
             }
             return;
         }
@@ -283,8 +251,8 @@ impl Own {
                 self.lasting.push(thing);
             }
         } else if !self.now.things.contains(&thing) {
-            self.copies(self.now.things.len());
             Arc::make_mut(&mut self.change().things).push(thing);
+            self.savepoints.note(Step::AddedThing, &self.now);
         }
     }
 
@@ -293,25 +261,30 @@ impl Own {
         if what == What::Channel {
             match name {
                 _ if self.now.channels.is_empty() => {}
-                None => self.change().channels = Arc::default(),
-                Some(name) if self.now.channels.contains(name) => {
-                    Arc::make_mut(&mut self.change().channels).remove(name);
+                None => {
+                    let before = std::mem::take(&mut self.change().channels);
+                    self.savepoints.note(Step::Channels(before), &self.now);
                 }
-                Some(_) => {}
+                Some(name) => {
+                    if let Some(known) = self.now.channels.get(name).cloned() {
+                        Arc::make_mut(&mut self.change().channels).remove(&known);
+                        self.savepoints.note(Step::RemovedChannel(known), &self.now);
+                    }
+                }
             }
             return;
         }
         let stays = |(kind, known): &(What, Name)| *kind != what || name.is_some_and(|name| **known != *name);
         if outlasts_rollback(what) {
             self.lasting.retain(stays);
-        } else if !self.now.things.iter().all(stays) {
-            Arc::make_mut(&mut self.change().things).retain(stays);
+        } else {
+            while let Some(at) = self.now.things.iter().rposition(|thing| !stays(thing)) {
+                let thing = Arc::make_mut(&mut self.change().things).remove(at);
+                self.savepoints.note(Step::RemovedThing(at, thing), &self.now);
+            }
         }
     }
 }
-
-/// Some 4 MB of them.
-const COPIED_MAX: usize = 100_000;
 
 /// What PostgreSQL keeps although the transaction that made it is rolled back.
 pub(super) fn outlasts_rollback(what: What) -> bool {
@@ -400,18 +373,79 @@ mod tests {
         }
     }
 
+    /// Against copies of everything at each savepoint.
     #[test]
-    fn savepoints_beyond_measure_are_not_remembered() {
-        let mut own = Own::default();
-        run(&mut own, &["begin", "set a.z = 1", "commit"]);
-        for at in 0..1000 {
-            own.does(&Deed::Savepoint(format!("s{at}").as_bytes().into()), |_| false);
-            own.does(&Deed::Set(format!("a.b{at}").as_bytes().into(), (*b"1").into()), |_| false);
+    fn random_savepoints_take_back_what_came_behind_them() {
+        let name = |kind: &str, number: u64| Name::from(format!("{kind}{number}").as_bytes());
+        for seed in 1..=300_u64 {
+            let (mut own, mut copies) = (Own::default(), Vec::<(Name, Held)>::new());
+            let mut random = seed;
+            let mut roll = |sides: u64| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 33) % sides
+            };
+            for _ in 0..200 {
+                let (kind, number) = (roll(16), roll(4));
+                let deed = match kind {
+                    0..=2 => Deed::Savepoint(name("s", number)),
+                    3 => Deed::Release(name("s", number)),
+                    4 | 5 => Deed::RollbackTo(name("s", number)),
+                    6..=8 => Deed::Set(name("a.b", number), Box::from([b'0' + roll(3) as u8])),
+                    9 => Deed::Reset(name("a.b", number)),
+                    10 => Deed::Set([AUTHORIZATION, ROLE][number as usize % 2].as_bytes().into(), (*b"x").into()),
+                    11 => [Deed::ResetAll, Deed::Lets(What::Cursor, None)][number as usize % 2].clone(),
+                    12 => Deed::Holds(What::Cursor, name("c", number)),
+                    13 => Deed::Lets(What::Cursor, Some(name("c", number))),
+                    14 => Deed::Holds(What::Channel, name("c", number)),
+                    _ => Deed::Lets(What::Channel, (number > 0).then(|| name("c", number))),
+                };
+                own.does(&deed, |_| false);
+                let known = |name: &Name| copies.iter().rposition(|(known, _)| known == name);
+                match &deed {
+                    Deed::Savepoint(name) => copies.push((name.clone(), own.now.clone())),
+                    Deed::Release(name) => copies.truncate(known(name).unwrap_or(copies.len())),
+                    Deed::RollbackTo(name) => {
+                        copies.truncate(known(name).map_or(copies.len(), |at| at + 1));
+                        if let Some((_, copy)) = copies.last().filter(|(known, _)| known == name) {
+                            assert_eq!(own.now, *copy, "seed {seed}");
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            own.rolls_back();
+            assert_eq!(own.now, Held::default(), "seed {seed}");
         }
-        assert!(own.is_overdrawn() && own.savepoints.is_empty());
-        assert_eq!(run(&mut own, &["rollback"]), "a.z=1");
-        assert!(!own.is_overdrawn());
-        assert_eq!(run(&mut own, &["begin", "savepoint s", "set a.b = 2", "rollback to s", "commit"]), "a.z=1");
+    }
+
+    #[test]
+    fn what_savepoints_remember_is_what_was_changed() {
+        let (mut own, text) = (Own::default(), |at: u32| Box::<[u8]>::from(at.to_string().as_bytes()));
+        let set = |name: String, value| Deed::Set(name.as_bytes().into(), value);
+        let mut does = |deed| {
+            own.does(&deed, |_| false);
+            own.savepoints.steps()
+        };
+        (0..50).for_each(|at| _ = does(set(format!("a.c{at}"), text(0))));
+        does(Deed::Savepoint((*b"first").into()));
+        for at in 0..2000 {
+            does(set("a.c7".into(), text(at)));
+            does(Deed::Savepoint(text(at)));
+            assert!(does(set(format!("a.b{at}"), text(at))) <= 4000);
+        }
+        does(Deed::RollbackTo(text(1000)));
+        for at in 0..20_000 {
+            assert!(does(set("a.c7".into(), text(at))) <= 2002 + 2 * 1050 + 16, "a copy, where many are changed");
+        }
+        does(Deed::Release(text(0)));
+        for at in 0..20_000 {
+            does(Deed::Savepoint(text(at)));
+            does(set("a.c8".into(), text(at)));
+            assert!(does(Deed::Release(text(at))) <= 2 * 1050 + 16);
+        }
+        assert_eq!((own.settings().get("a.b999"), own.settings().get("a.b1000")), (Some(&b"999"[..]), None));
+        own.does(&Deed::RollbackTo((*b"first").into()), |_| false);
+        assert!(own.settings().iter().all(|(_, value)| value == b"0") && own.settings().len() == 50);
     }
 
     #[test]

@@ -383,9 +383,6 @@ impl Relay {
                     let reported = self.params.clone();
                     self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));
                     self.resets(server.exchange, deed);
-                    if self.own.as_ref().is_some_and(|own| own.is_overdrawn()) {
-                        doubts(server.exchange, Doubt::Setting);
-                    }
                     if let Deed::Lets(What::Statement, Some(name)) = deed {
                         self.deallocated(server.exchange, name);
                     }
