@@ -10,8 +10,7 @@ use crate::config::model::{Database, LoadBalance, PoolSettings};
 use crate::server::Server;
 use crate::server::login::Credential;
 use crate::types::{Endpoint, PoolKey, ServerId};
-use crate::wire::error::ErrorReply;
-use crate::wire::error::SqlState;
+use crate::wire::error::{ErrorReply, SqlState};
 
 /// One login that is wanted.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use super::attempts::Attempt;
 use super::connector::DialError;
 use super::failure::Fault;
 use super::keeper::dial;
-use super::limits::{PoolId, Scarce};
+use super::limits::Scarce;
 use super::permits::{Permit, Permits};
 use super::pool::Pool;
 use super::registry::Pools;
@@ -120,8 +120,8 @@ impl Pools {
 
     /// The server is full: one that rests in any pool makes room.
     fn makes_room(&self, place: &Place) -> bool {
-        let (nobody, claim) = (PoolId(u64::MAX), place.permit.claim());
-        self.registry.permits().refused(&claim.node) && self.registry.evict(Scarce::Server, claim, nobody, now())
+        let claim = place.permit.claim();
+        self.registry.permits().refused(&claim.node) && self.registry.evict(Scarce::Server, claim, None, now())
     }
 
     /// An attempt at the first host, in their turn, that is not known to take no logins.

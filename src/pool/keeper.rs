@@ -138,16 +138,16 @@ impl Keeper {
         for _ in 0..database.endpoints.len() {
             let attempt = self.attempt(now)?;
             let ask = self.pool.ask(attempt.node().clone(), wants.waiting_since, wants.starving);
-            match self.registry.permits().ask(ask) {
+            match self.registry.permits().ask(ask.clone()) {
                 Ok(permit) => return Some((attempt, permit)),
                 Err(scarce) => {
                     self.pool.lock().turns.failed(&database, attempt.node());
-                    full = Some((attempt, scarce));
+                    full = Some((attempt, ask, scarce));
                 }
             }
         }
-        let (attempt, scarce) = full?;
-        match self.make_room(scarce, wants, attempt.node().clone(), now) {
+        let (attempt, ask, scarce) = full?;
+        match self.make_room(scarce, ask, now) {
             Ok(permit) => Some((attempt, permit)),
             Err(scarce) => {
                 let mut inner = self.pool.lock();
@@ -202,19 +202,12 @@ impl Keeper {
     }
 
     /// A place for one more server where there was none: one that rests in another pool makes room for it.
-    fn make_room(
-        &mut self,
-        scarce: Scarce,
-        wants: &Wants,
-        node: Arc<Endpoint>,
-        now: Instant,
-    ) -> Result<Permit, Scarce> {
-        if wants.waiting_since.is_none() {
+    fn make_room(&mut self, scarce: Scarce, ask: Ask<Arc<Notify>>, now: Instant) -> Result<Permit, Scarce> {
+        if ask.since.is_none() {
             return Err(scarce);
         }
-        let ask = self.pool.ask(node, wants.waiting_since, wants.starving);
         let permits = self.registry.permits();
-        if self.registry.evict(scarce, &ask.claim, self.pool.id(), now) {
+        if self.registry.evict(scarce, &ask.claim, Some(ask.pool), now) {
             return permits.ask(ask);
         }
         if permits.owe(ask.pool) {

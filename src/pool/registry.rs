@@ -327,11 +327,11 @@ impl Registry {
 
     /// Closes the server that has been unused longest in all other pools that share the scarce thing, of those that have
     /// stayed for long enough. Returns whether there was one.
-    pub(super) fn evict(&self, scarce: Scarce, claim: &Claim, asker: PoolId, now: Instant) -> bool {
+    pub(super) fn evict(&self, scarce: Scarce, claim: &Claim, asker: Option<PoolId>, now: Instant) -> bool {
         let victim = self
             .all()
             .into_iter()
-            .filter(|pool| pool.id() != asker)
+            .filter(|pool| Some(pool.id()) != asker)
             .filter_map(|pool| pool.longest_unused(scarce, claim, now).map(|(slot, used_at)| (used_at, slot, pool)))
             .min_by_key(|(used_at, _, _)| *used_at);
         let Some((_, slot, pool)) = victim else { return false };

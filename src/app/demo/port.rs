@@ -70,7 +70,11 @@ mod tests {
 
     #[test]
     fn a_claim_ends_with_its_owner() {
-        let number = PortClaim::anywhere().expect("a port").number();
-        assert_eq!(PortClaim::at_or_after(number).expect("it is free again").number(), number);
+        // Another test may take one in the meantime.
+        let is_free_again = |_| {
+            let number = PortClaim::anywhere().expect("a port").number();
+            PortClaim::at_or_after(number).expect("this or the next").number() == number
+        };
+        assert!((0..10).any(is_free_again));
     }
 }

@@ -1,11 +1,14 @@
 //! Reported settings that follow the client: what must be set on a server before the client's message,
 //! and what the server's reports mean for the client.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::own::{AUTHORIZATION, ROLE, says_who};
 use super::prepared::put_frame;
+use crate::types::time::parse_duration_in;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
 
@@ -76,25 +79,13 @@ pub fn takes_a_role(settings: &ParamSet) -> bool {
 /// Whether a timeout of the client's is so short that it would hit what another client's server does before that is set
 /// otherwise: our own RESET, or a moment's rest.
 pub fn has_hasty_timeout(settings: &ParamSet) -> bool {
-    let shorter = |name: &str, limit_ms: f64| {
-        settings.get(name).and_then(millis).is_some_and(|millis| millis > 0.0 && millis <= limit_ms)
+    let shorter = |name: &str, limit_ms: u64| {
+        let text = settings.get(name).map(String::from_utf8_lossy);
+        // What is written in another way may be short.
+        let time = text.map(|text| parse_duration_in(&text, "ms").unwrap_or(Duration::from_nanos(1)));
+        time.is_some_and(|time| !time.is_zero() && time <= Duration::from_millis(limit_ms))
     };
-    shorter("statement_timeout", 50.0)
-        || shorter("transaction_timeout", 50.0)
-        || shorter("idle_session_timeout", 1000.0)
-}
-
-/// A value of PostgreSQL's for a time: a number, of milliseconds unless a unit follows.
-fn millis(value: &[u8]) -> Option<f64> {
-    let text = str::from_utf8(value).ok()?.trim();
-    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let number: f64 = text[..unit].trim().parse().ok()?;
-    Some(match &text[unit..] {
-        "us" => number / 1e3,
-        "s" => number * 1e3,
-        "" | "ms" => number,
-        _ => number * 6e4,
-    })
+    shorter("statement_timeout", 50) || shorter("transaction_timeout", 50) || shorter("idle_session_timeout", 1000)
 }
 
 /// The settings that are mostly set, of those that every role may.
@@ -277,7 +268,7 @@ mod tests {
             ("statement_timeout", "0", false),
             ("statement_timeout", "30s", false),
             ("statement_timeout", "1min", false),
-            ("statement_timeout", "x", false),
+            ("statement_timeout", "1e1", true),
             ("transaction_timeout", "0.01s", true),
             ("idle_session_timeout", "1s", true),
             ("idle_session_timeout", "2s", false),
