@@ -66,7 +66,8 @@ const ROW_MAX: u32 = 64 * 1024 * 1024;
 /// All rows together.
 const ROWS_MAX: usize = 256 * 1024 * 1024;
 
-fn row(body: &[u8]) -> Option<Row> {
+/// The values of a DataRow in text format; `None`: it is none.
+pub fn row(body: &[u8]) -> Option<Row> {
     let (count, mut rest) = body.split_first_chunk()?;
     let mut values = Row::with_capacity(u16::from_be_bytes(*count).into());
     while let Some((length, after)) = rest.split_first_chunk() {

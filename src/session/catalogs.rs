@@ -312,7 +312,8 @@ impl Looking {
             return Ok(Outcome::Same);
         }
         let left = limit.saturating_sub(begun.elapsed());
-        Ok(Outcome::Read(catalog_load::load(server, Arc::clone(&self.catalog.trusted), left).await?, fingerprint))
+        let catalog = catalog_load::load(server, Arc::clone(&self.catalog.trusted), left).await?;
+        Ok(Outcome::Read(Arc::new(catalog), fingerprint))
     }
 }
 

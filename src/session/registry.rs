@@ -240,9 +240,12 @@ impl Shared {
         self.prepared.store(u32::try_from(prepared).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// It keeps its server for this reason. Returns whether that is new.
-    pub fn pin(&self, reason: Pin) -> bool {
-        self.pins.fetch_or(1 << reason as u16, Ordering::Relaxed) & (1 << reason as u16) == 0
+    /// It keeps its server for these reasons. Returns those that are new.
+    pub fn pin(&self, reasons: impl Iterator<Item = Pin>) -> impl Iterator<Item = Pin> {
+        let bit = |reason: Pin| 1 << reason as u16;
+        let now = reasons.map(bit).fold(0, |all, bit| all | bit);
+        let new = now & !self.pins.swap(now, Ordering::Relaxed);
+        Pin::ALL.iter().copied().filter(move |reason| new & bit(*reason) != 0)
     }
 
     /// It keeps it no more.

@@ -10,12 +10,12 @@ pub use judge::{Draft, Function};
 
 type Hasher = foldhash::fast::RandomState;
 
-/// What something may do when it runs.
+/// What something may do when it runs: kinds of things, and which settings of a catalog's list it may set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Danger(u8);
+pub struct Danger(u64);
 
 impl Danger {
-    /// It may leave something in the session.
+    /// It may leave in the session what nobody can name.
     pub const TOUCHES: Self = Self(1);
     /// It may change the catalog: make functions, or what reaches them.
     pub const DEFINES: Self = Self(2);
@@ -25,6 +25,10 @@ impl Danger {
     pub const ASKS: Self = Self(8);
     /// It may leave what only the end of the session takes away.
     pub const LASTS: Self = Self(16);
+    /// It may take advisory locks of the session, or release them.
+    pub const LOCKS: Self = Self(32);
+    /// It may make or drop what is in the temporary schema.
+    pub const MAKES: Self = Self(64);
     /// Nobody knows what it does.
     pub const ANYTHING: Self = Self::TOUCHES.or(Self::RUNS_TEXT);
 
@@ -51,13 +55,18 @@ impl Danger {
     }
 
     /// Each kind of it by itself, as a number.
-    pub(super) fn kinds(self) -> impl Iterator<Item = u8> {
-        (0..8).map(|bit| 1 << bit).filter(move |kind| self.0 & kind != 0)
+    pub(super) fn kinds(self) -> impl Iterator<Item = u64> {
+        (0..u64::BITS).map(|bit| 1 << bit).filter(move |kind| self.0 & kind != 0)
     }
 
     /// The kind of this number.
-    pub(super) fn of_kind(kind: u8) -> Self {
+    pub(super) fn of_kind(kind: u64) -> Self {
         Self(kind)
+    }
+
+    /// It may set the setting at this place of a catalog's list; `None`: there are too many.
+    fn setting(at: usize) -> Option<Self> {
+        (at < SETTINGS_MAX).then(|| Self(1 << (FIRST_SETTING + at)))
     }
 
     /// The same of what is reached unseen. That it defines something is rare there, and is found out afterwards.
@@ -65,6 +74,11 @@ impl Danger {
         if self.has(Self::DEFINES) { Self(self.0 & !Self::DEFINES.0).or(Self::RUNS_TEXT) } else { self }
     }
 }
+
+/// The bits of [`Danger`] from this one on are settings.
+const FIRST_SETTING: usize = 8;
+/// So many have one; kinds are signed numbers to servers.
+const SETTINGS_MAX: usize = 48;
 
 /// What is known of a database. By default nothing in it is dangerous, and it has no procedures.
 #[derive(Debug, Default)]
@@ -77,6 +91,8 @@ pub struct Catalog {
     /// What [`READERS`] may do.
     readers: Danger,
     procedures: HashSet<Name, Hasher>,
+    /// What code sets by name, to be asked for.
+    settings: Vec<Name>,
     /// What any statement may do: an operator, a cast.
     anything: Danger,
     /// What any DDL may do: an event trigger.
@@ -158,6 +174,12 @@ impl Catalog {
     /// Whether there is a procedure of this name.
     pub fn has_procedure(&self, name: &[u8]) -> bool {
         self.procedures.contains(name)
+    }
+
+    /// The settings that something so dangerous may set.
+    pub fn settings(&self, danger: Danger) -> impl Iterator<Item = &Name> {
+        let sets = move |at: usize| Danger::setting(at).is_some_and(|setting| danger.has(setting));
+        self.settings.iter().enumerate().filter(move |(at, _)| sets(*at)).map(|(_, name)| name)
     }
 
     /// What any statement may do.

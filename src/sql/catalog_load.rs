@@ -117,7 +117,7 @@ fn caller(row: Row) -> Option<Caller> {
 
 fn reached(draft: &Draft, callers: &[Caller]) -> String {
     let function = |(oid, danger): (&str, Danger)| danger.kinds().map(|kind| (oid.into(), kind)).collect::<Vec<_>>();
-    let functions: Vec<(Box<str>, u8)> = draft.dangerous().flat_map(function).collect();
+    let functions: Vec<(Box<str>, u64)> = draft.dangerous().flat_map(function).collect();
     let list = |values: &mut dyn Iterator<Item = String>| values.collect::<Vec<_>>().join(",");
     REACHED
         .replace("$FUNCTIONS", &list(&mut functions.iter().map(|(oid, _)| oid.to_string())))
@@ -230,12 +230,13 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
   LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
 WHERE p.oid >= 16384";
 
-/// What calls PostgreSQL's own functions that touch the session (1), also lastingly (17), or ask for its numbers (8), or names
-/// its own view that sets what is written to it: no dependency on those is recorded, but expressions have their numbers. (`prosqlbody` is NULL by `older` where `pg_proc` has no such column, before
-/// PostgreSQL 14.)
+/// What calls PostgreSQL's own functions that touch the session (1), also lastingly (17), ask for its numbers (8) or lock (32),
+/// or names its own view that sets what is written to it: no dependency on those is recorded, but expressions have their
+/// numbers. (`prosqlbody` is NULL by `older` where `pg_proc` has no such column, before PostgreSQL 14.)
 const CALLERS: &str = "\
 WITH own AS ( \
-  SELECT p.oid, CASE WHEN p.proname IN ('lastval', 'currval') THEN 8 WHEN p.proname ~ lasting THEN 17 ELSE 1 END AS danger \
+  SELECT p.oid, CASE WHEN p.proname IN ('lastval', 'currval') THEN 8 WHEN p.proname ~ lasting THEN 17 \
+    WHEN p.proname ~ '^pg_.*advisory_' THEN 32 ELSE 1 END AS danger \
   FROM pg_proc p, (VALUES ('^pg_(backup_start|start_backup|replication_origin_session_setup|(create|copy)_.*al_replication_slot)$')) \
     lasts (lasting) \
   WHERE p.oid < 16384 AND (p.proname IN ('set_config', 'setseed', 'ts_stat', 'ts_rewrite', 'lastval', 'currval', \
@@ -277,9 +278,9 @@ UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid::oid, own.danger FROM pg_aggreg
 const REACHED: &str = "\
 WITH RECURSIVE reached (class, object, danger) AS ( \
   SELECT 'pg_proc'::regclass::oid, f.oid, f.danger \
-    FROM unnest('{$FUNCTIONS}'::oid[], '{$KINDS}'::int[]) f (oid, danger) \
+    FROM unnest('{$FUNCTIONS}'::oid[], '{$KINDS}'::bigint[]) f (oid, danger) \
   UNION SELECT c.class, c.object, c.danger \
-    FROM unnest('{$CLASSES}'::oid[], '{$OBJECTS}'::oid[], '{$DANGERS}'::int[]) c (class, object, danger) \
+    FROM unnest('{$CLASSES}'::oid[], '{$OBJECTS}'::oid[], '{$DANGERS}'::bigint[]) c (class, object, danger) \
   UNION SELECT next.class, next.object, r.danger FROM reached r CROSS JOIN LATERAL ( \
     SELECT d.classid AS class, d.objid AS object FROM pg_depend d \
       WHERE d.refclassid = r.class AND d.refobjid = r.object AND (r.class IN ('pg_proc'::regclass, 'pg_type'::regclass) \

@@ -48,6 +48,10 @@ pub enum Deed {
     Lets(What, Option<Name>),
     /// Perhaps it is gone: only the server knows.
     MayLet(What),
+    /// Perhaps something of this kind is there, or gone: only the server knows.
+    MayHold(What),
+    /// Perhaps a setting has another value: only the server knows.
+    MaySet(Name),
     /// Perhaps what it makes is temporary: only the server knows.
     MayBeTemporary,
     /// EXECUTE: it runs what has this name.
@@ -249,18 +253,18 @@ fn code(body: Span, language: Option<Span>, source: Source<'_>, catalog: Option<
         name.is_some_and(|name| name.eq_ignore_ascii_case(b"plpgsql"))
     });
     let body = source.string(body).filter(|_| plpgsql);
-    let danger = match &body {
-        Some(body) => judge_body(body, source.dialect, &mut |name| {
-            catalog.map_or(Danger::TOUCHES, |catalog| catalog.in_code(name))
-        }),
-        None => Danger::ANYTHING,
+    let mut named = |name: &[u8]| catalog.map_or(Danger::TOUCHES, |catalog| catalog.in_code(name));
+    let mut set = Vec::<Name>::new();
+    let mut sets = |name: &[u8]| {
+        let known = set.iter().any(|known| **known == *name);
+        if !known && set.len() < MAY_SET_MAX {
+            set.push(name.into());
+        }
+        Danger::TOUCHES.when(!known && set.len() >= MAY_SET_MAX)
     };
-    if danger.has(Danger::LASTS) {
-        deeds.push(nameless(What::Replication));
-    }
-    if danger.has(Danger::TOUCHES) {
-        deeds.push(Deed::Unclear(Doubt::Code));
-    }
+    let danger = body.as_ref().map_or(Danger::ANYTHING, |body| judge_body(body, source.dialect, &mut named, &mut sets));
+    deeds.extend(set.into_iter().map(Deed::MaySet));
+    touches(danger, catalog, &mut |deed| deeds.push(deed));
     if danger.has(Danger::ASKS) {
         deeds.push(Deed::AsksNumber);
     }
@@ -273,19 +277,57 @@ fn code(body: Span, language: Option<Span>, source: Source<'_>, catalog: Option<
     }
 }
 
+/// What is left by code that is so dangerous, beyond what it does with numbers and definitions.
+fn touches(danger: Danger, catalog: Option<&Catalog>, add: &mut dyn FnMut(Deed)) {
+    if danger.has(Danger::LASTS) {
+        add(nameless(What::Replication));
+    }
+    if danger.has(Danger::TOUCHES) {
+        add(Deed::Unclear(Doubt::Code));
+    }
+    for (kind, what) in [(Danger::LOCKS, What::Lock), (Danger::MAKES, What::Temporary)] {
+        if danger.has(kind) {
+            add(Deed::MayHold(what));
+        }
+    }
+    let settings = catalog.into_iter().flat_map(|catalog| catalog.settings(danger));
+    settings.for_each(|name| add(Deed::MaySet(name.clone())));
+}
+
+/// So many settings the code of one DO is believed to set.
+const MAY_SET_MAX: usize = 32;
+
+/// What it means that a setting of this name may have been set; `None`: nothing that outlasts its transaction.
+fn may_set(name: &[u8]) -> Option<Deed> {
+    let name = today(name);
+    // In our question the name is to stand as it is.
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.$".contains(byte);
+    Some(match name {
+        // A role may be lost with it.
+        b"session_authorization" | b"seed" | b"" => Deed::Unclear(Doubt::Setting),
+        name if OF_TRANSACTION.contains(&name) => return None,
+        name if name.iter().all(plain) => Deed::MaySet(name.into()),
+        _ => Deed::Unclear(Doubt::Setting),
+    })
+}
+
 /// Whether there is `execute` around this x.
 fn executes(body: &[u8], x: usize) -> bool {
     x > 0 && body.get(x - 1..x + 6).is_some_and(|word| word.eq_ignore_ascii_case(b"execute"))
 }
 
-/// The setting's name as it is kept: PostgreSQL still knows some by older names.
+/// The setting's name as it is kept.
 fn canonical(setting: SettingName, source: Source<'_>) -> Option<Name> {
-    let name = setting.name(source)?;
-    Some(match &*name {
-        b"sort_mem" => b"work_mem".as_slice().into(),
-        b"vacuum_mem" => b"maintenance_work_mem".as_slice().into(),
-        name => name.into(),
-    })
+    setting.name(source).map(|name| today(&name).into())
+}
+
+/// PostgreSQL still knows some by older names.
+fn today(name: &[u8]) -> &[u8] {
+    match name {
+        b"sort_mem" => b"work_mem",
+        b"vacuum_mem" => b"maintenance_work_mem",
+        name => name,
+    }
 }
 
 fn set(setting: Setting, source: Source<'_>, deeds: &mut Deeds) {

@@ -62,7 +62,7 @@ pub(super) struct Look {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Same,
-    Read(Catalog, Fingerprint),
+    Read(Arc<Catalog>, Fingerprint),
     Failed,
     GivenUp,
 }
@@ -184,7 +184,6 @@ impl Upkeep {
                 (self.last.as_ref().map(|last| last.catalog.clone()), false)
             }
             (Outcome::Read(catalog, fingerprint), _) => {
-                let catalog = Arc::new(catalog);
                 self.last = Some(Last { catalog: catalog.clone(), fingerprint, verified: begun });
                 (Some(catalog), changed)
             }
@@ -213,7 +212,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn read(fingerprint: &str) -> Outcome {
-        Outcome::Read(Catalog::default(), Fingerprint::from(fingerprint))
+        Outcome::Read(Arc::default(), Fingerprint::from(fingerprint))
     }
 
     fn looks(next: Next) -> Look {

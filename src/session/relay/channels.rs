@@ -119,15 +119,17 @@ pub(super) enum Hears {
 }
 
 impl Relay {
-    /// Whether statements that do this may run, as far as it concerns channels, and what ties a client to its server.
+    /// Whether statements that do this may run, as far as it concerns channels, and what ties a client to its server; they
+    /// may be `several`.
     pub(super) fn hears<'d>(
         &mut self,
         exchange: &mut Exchange,
         deeds: impl Iterator<Item = &'d Deed> + Clone,
+        several: bool,
     ) -> Hears {
-        // There it is refused.
+        // There it is refused, unless what is before it ends the block.
         let failed = exchange.pipeline.status == Status::Failed && exchange.pipeline.is_empty();
-        if failed {
+        if failed && !several {
             return Hears::Now;
         }
         if let Some(what) = deeds.clone().find_map(|deed| self.tie(deed))

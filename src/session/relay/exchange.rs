@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::ending::Ending;
+use super::inquiry::{Asked, Perhaps};
 use super::loss::Done;
 use super::namespace::Shown;
 use super::numbers::Numbers;
@@ -17,7 +18,7 @@ use super::steps::Steps;
 use super::words::{FirstWord, Redefines};
 use crate::pool::PinPlace;
 use crate::server::statements::StatementId;
-use crate::sql::deeds::{Doubt, What};
+use crate::sql::deeds::Doubt;
 use crate::wire::params::ParamSet;
 use crate::wire::tag::frontend;
 
@@ -123,14 +124,12 @@ pub struct Course {
     /// Reported settings that were reset, and that the client had asked for at its login: what the server says of them
     /// is not believed before all that the client has asked for is answered.
     pub(super) restored: SmallVec<[Box<str>; 1]>,
-    /// Of these something may be gone that ties the client to the server.
-    pub(super) may_be_gone: SmallVec<[What; 1]>,
-    /// Something temporary may be there, and the server has not said yet.
-    pub(super) may_be_there: bool,
+    /// What may be there, or gone, and the server has not said yet.
+    pub(super) perhaps: Perhaps,
     /// Something is there that nothing undoes, and the client is not tied by it any more.
     pub(super) is_spent: bool,
     /// The server is asked for these, the last one first, and its answers go nowhere.
-    pub(super) asking: SmallVec<[What; 2]>,
+    pub(super) asking: SmallVec<[Asked; 2]>,
     /// Whose numbers of sequences are there.
     pub numbers: Numbers,
     /// Why nobody knows what the server was left with.
@@ -182,7 +181,11 @@ pub enum Notifies {
 impl Course {
     /// Whether nothing is to be undone but what the client is known to have.
     pub(super) fn leaves_nothing(&self) -> bool {
-        self.doubts.is_empty() && !self.may_be_there && !self.is_spent && !self.listens && self.shown.is_empty()
+        self.doubts.is_empty()
+            && !self.perhaps.leaves_something()
+            && !self.is_spent
+            && !self.listens
+            && self.shown.is_empty()
     }
 
     /// For the next client.
@@ -192,8 +195,7 @@ impl Course {
             assigning,
             there,
             restored,
-            may_be_gone,
-            may_be_there,
+            perhaps,
             is_spent,
             asking,
             numbers,
@@ -207,13 +209,12 @@ impl Course {
             notifies,
         } = self;
         (*assigning, *there, *numbers, *pin_place) = (None, None, Numbers::default(), None);
-        (*may_be_there, *is_spent) = (false, false);
-        (*listens, *reads_apart, *notifies) = (false, false, Notifies::No);
+        (*is_spent, *listens, *reads_apart, *notifies) = (false, false, false, Notifies::No);
         *redefines = Redefines::Nothing;
         rerun.is_over();
         restored.clear();
         shown.clear();
-        may_be_gone.clear();
+        perhaps.clear();
         asking.clear();
         doubts.clear();
     }

@@ -24,6 +24,8 @@ pub struct Current {
     quiet: AtomicBool,
     /// Empty while nothing is known.
     catalog: ArcSwapOption<Catalog>,
+    /// What was known last: what it tells is asked for, though it may not be all.
+    last: ArcSwapOption<Catalog>,
     /// Grows after what is known has turned out not to hold: what was judged before may be judged wrong.
     generation: AtomicU64,
     /// Grows after it was changed past us: what was called before that may have left anything.
@@ -61,6 +63,7 @@ impl Current {
         if !quiet {
             self.quiet.store(false, Ordering::Release);
         }
+        self.last.store(Some(Arc::clone(&catalog)));
         self.catalog.store(Some(catalog));
         self.quiet.store(quiet, Ordering::Release);
         self.surprises.fetch_add(changed.into(), Ordering::AcqRel);
@@ -126,7 +129,11 @@ impl Functions {
 
     /// What each statement of a text does, for one that is sent now.
     pub(super) fn read(&self, exchange: &mut Exchange, text: &[u8], dialect: Dialect) -> Option<Box<[Deeds]>> {
-        let deeds = deeds::of_text(text, dialect, self.known(exchange).catalog())?;
+        let by = |catalog: Option<&Catalog>| deeds::of_text(text, dialect, catalog);
+        let known = self.known(exchange);
+        let deeds = by(known.catalog());
+        let deeds = if known.catalog().is_some() { deeds } else { self.with_last(deeds, by) }?;
+        drop(known);
         exchange.notes_definitions(deeds.iter().flatten());
         Some(deeds)
     }
@@ -134,16 +141,41 @@ impl Functions {
     /// What the only statement of a definition does: of a text and the types of its parameters.
     pub(super) fn read_one(&self, exchange: &mut Exchange, definition: &[u8], dialect: Dialect) -> Option<Arc<Deeds>> {
         let text = until_nul(definition);
+        let by = |catalog: Option<&Catalog>| {
+            let deeds = deeds::of_text(text, dialect, catalog);
+            let deeds = deeds.and_then(|deeds| deeds.into_vec().into_iter().next());
+            deeds::with_types(deeds, frame::parse_types(definition), catalog).map(|deeds| [deeds].into())
+        };
         let known = self.known(exchange);
-        let deeds = deeds::of_text(text, dialect, known.catalog());
-        let deeds = deeds.and_then(|deeds| deeds.into_vec().into_iter().next());
-        let deeds = match known {
-            Known::Quiet(_) => deeds,
-            Known::Loaded(_) => deeds::with_types(deeds, frame::parse_types(definition), known.catalog()),
-        }?;
+        let deeds: Option<Box<[Deeds]>> = match &known {
+            Known::Quiet(quiet) => deeds::of_text(text, dialect, Some(quiet)),
+            Known::Loaded(_) => by(known.catalog()),
+        };
+        let deeds = if known.catalog().is_some() { deeds } else { self.with_last(deeds, by) };
         drop(known);
+        let deeds = deeds?.into_vec().into_iter().next()?;
         exchange.notes_definitions(deeds.iter());
         Some(Arc::new(deeds))
+    }
+
+    /// What is left to doubt counts as what was known last says, too, whether or not that still holds: the server can be asked.
+    fn with_last(
+        &self,
+        deeds: Option<Box<[Deeds]>>,
+        by: impl Fn(Option<&Catalog>) -> Option<Box<[Deeds]>>,
+    ) -> Option<Box<[Deeds]>> {
+        let mut deeds = deeds?;
+        if let Some(last) = self.catalog.as_ref().and_then(|catalog| catalog.current.last.load_full()) {
+            for (deeds, more) in deeds.iter_mut().zip(by(Some(&last)).unwrap_or_default()) {
+                let asked = more.into_iter().filter(|deed| matches!(deed, Deed::MaySet(_) | Deed::MayHold(_)));
+                asked.for_each(|deed| {
+                    if !deeds.contains(&deed) {
+                        deeds.push(deed)
+                    }
+                });
+            }
+        }
+        Some(deeds)
     }
 
     /// By which definitions a text is read now.

@@ -7,7 +7,7 @@ pub mod channels;
 pub mod ending;
 pub mod exchange;
 pub mod functions;
-mod inquiry;
+pub mod inquiry;
 mod kinds;
 pub mod leave;
 pub mod loss;

@@ -14,7 +14,7 @@ use super::steps::Steps;
 use crate::server::NumbersOf;
 use crate::sql::deeds::{Deed, Deeds, Doubt, Name, What};
 use crate::types::ClientId;
-use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::error::{ErrorFields, ErrorReply, SqlState};
 use crate::wire::tag::backend;
 
 /// What the client may find of others on the server that it has.
@@ -165,6 +165,14 @@ impl Relay {
         true
     }
 
+    /// Whether statements that do this would read others' numbers, which in a failed block can't be discarded before them.
+    pub(super) fn would_read_others<'a>(&self, exchange: &Exchange, mut deeds: impl Iterator<Item = &'a Deed>) -> bool {
+        let Numbers { others, taken, .. } = exchange.session.numbers;
+        let failed = exchange.pipeline.status == Status::Failed && exchange.pipeline.is_empty();
+        let reads = failed && others && !taken && self.tracks && self.own_names;
+        reads && deeds.any(|deed| matches!(deed, Deed::AsksNumber | Deed::MayAskNumber))
+    }
+
     /// Whether this is what a server says that has no number for who asks.
     pub(super) fn asked_number(&self, server: &Attached<'_>, error: &[u8]) -> bool {
         let asks = |deeds: &[Deed]| deeds.iter().any(|deed| matches!(deed, Deed::AsksNumber | Deed::MayAskNumber));
@@ -176,6 +184,13 @@ impl Relay {
         };
         asked && ErrorFields::parse(error).code == Some(SqlState::NOT_IN_STATE)
     }
+}
+
+/// What the client reads then.
+pub(super) fn no_number_yet() -> ErrorReply {
+    let text = "current transaction is aborted, commands ignored until end of transaction block";
+    ErrorReply::error(SqlState::IN_FAILED_TRANSACTION, text)
+        .hint("Send the ROLLBACK by itself: what asks for a number of a sequence can't come in one text with it here.")
 }
 
 const HINT: &str = "In transaction pooling a session is another client's in between: use RETURNING, or ask in the \

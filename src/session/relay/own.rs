@@ -91,6 +91,12 @@ impl Own {
         self.before = None;
     }
 
+    /// A setting has this value, or none of the client's own: the server says so between two transactions.
+    pub fn is_set(&mut self, name: &str, value: Option<&[u8]>) {
+        self.sets(name, value);
+        self.before = None;
+    }
+
     /// A reported setting was reset that it had asked for at its login.
     pub fn resets(&mut self, name: &str) {
         let name = Name::from(name.to_ascii_lowercase().as_bytes());
@@ -147,7 +153,7 @@ impl Own {
             Deed::Lets(what, name) => self.lets(*what, name.as_deref()),
             Deed::TakesNumber | Deed::AsksNumber | Deed::MayAskNumber | Deed::ForgetsNumbers | Deed::Notifies => {}
             Deed::Local(_) | Deed::SetConfig(_) | Deed::Unclear(_) => {}
-            Deed::MayLet(_) | Deed::MayBeTemporary | Deed::Executes(_) => {}
+            Deed::MayLet(_) | Deed::MayHold(_) | Deed::MaySet(_) | Deed::MayBeTemporary | Deed::Executes(_) => {}
             Deed::Defines | Deed::MayDefine => {}
         }
     }
@@ -215,6 +221,10 @@ impl Own {
             }
             return;
         }
+        self.sets(name, value);
+    }
+
+    fn sets(&mut self, name: &str, value: Option<&[u8]>) {
         if name == AUTHORIZATION {
             self.put(ROLE, None);
         }

@@ -5,6 +5,7 @@ use bytes::BufMut;
 use super::channels::Hears;
 use super::exchange::{Block, Exchange};
 use super::machine::{Attached, Relay, Stop, Take};
+use super::numbers::no_number_yet;
 use super::pipeline::Owed;
 use super::prefix::settle_before;
 use super::skipping::Spared;
@@ -30,7 +31,11 @@ impl Relay {
         let ends_later = in_block && said.ends_later();
         let deeds = self.reads(server.exchange, text, cut);
         if let Some(running) = &deeds {
-            match self.hears(server.exchange, running.deeds()) {
+            let several = running.is_several();
+            if several && self.would_read_others(server.exchange, running.deeds()) {
+                return self.fail_query(server.exchange, no_number_yet(), steps);
+            }
+            match self.hears(server.exchange, running.deeds(), several) {
                 Hears::Now => {}
                 Hears::Later => return Take::Stop(Stop::Channels),
                 Hears::Never(error) => return self.fail_query(server.exchange, error, steps),

@@ -29,6 +29,11 @@ impl Relay {
             self.keep_changes(server);
         }
         server.exchange.session.assigning = None;
+        self.keep_assigned(server);
+    }
+
+    /// What the server's session has become it is until somebody sets something else.
+    pub(super) fn keep_assigned(&self, server: &mut Attached<'_>) {
         if let Some(there) = server.exchange.session.there.take() {
             *server.assigned = there.kept();
             if self.tracks && server.assigned.as_ref().is_some_and(takes_a_role) {

@@ -254,7 +254,7 @@ impl Relay {
         let (portal, _) = frame::c_string(&have[HEADER..]).ok_or(FrameError::Body(frontend::EXECUTE))?;
         // What waits for channels is looked at again, and is executed once.
         if let Some(deeds) = server.exchange.portals.would_do(portal) {
-            match self.hears(server.exchange, deeds.iter()) {
+            match self.hears(server.exchange, deeds.iter(), false) {
                 Hears::Now => {}
                 Hears::Later => return Ok(Take::Stop(Stop::Channels)),
                 Hears::Never(error) => {

@@ -48,6 +48,11 @@ impl Running {
         Self { statements, done: 0, names }
     }
 
+    /// Whether there is more than one.
+    pub(super) fn is_several(&self) -> bool {
+        self.statements.len() > 1
+    }
+
     /// Whether one of them takes the name of a prepared statement or gives one back, be it done or not.
     pub(super) fn names(&self) -> bool {
         self.names
@@ -74,7 +79,7 @@ impl Relay {
             true => Undo::Close,
             false => {
                 let session = &exchange.session;
-                Undo::of(self.own.as_deref(), &session.doubts, session.may_be_there, listens, &session.shown)
+                Undo::of(self.own.as_deref(), &session.doubts, &session.perhaps, listens, &session.shown)
             }
         };
         if let Some(own) = &mut self.own {
@@ -209,6 +214,7 @@ impl Relay {
         for deed in deeds {
             match deed {
                 Deed::Unclear(doubt @ (Doubt::Code | Doubt::Text)) => doubts(exchange, *doubt),
+                Deed::MayHold(_) | Deed::MaySet(_) => exchange.session.perhaps.does(deed),
                 Deed::Holds(What::Temporary, _) => self.redefines(exchange, Redefines::ForItself),
                 Deed::MayBeTemporary | Deed::Defines => self.redefines(exchange, Redefines::ForAll),
                 _ => {}
@@ -239,6 +245,7 @@ impl Relay {
         let apart = || {
             session.reads_apart
                 || !session.doubts.is_empty()
+                || session.perhaps.leaves_something()
                 || session.redefines != Redefines::Nothing
                 || exchange.defining
                 || (self.is_tied() && self.ties().any(|what| what == What::Temporary))
@@ -365,12 +372,8 @@ impl Relay {
                 Deed::AsksNumber | Deed::MayAskNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {
                     server.exchange.session.numbers.does(deed)
                 }
-                Deed::MayBeTemporary => server.exchange.session.may_be_there = true,
-                Deed::MayLet(what) => {
-                    let may_be_gone = &mut server.exchange.session.may_be_gone;
-                    if !may_be_gone.contains(what) {
-                        may_be_gone.push(*what);
-                    }
+                Deed::MayBeTemporary | Deed::MayLet(_) | Deed::MayHold(_) | Deed::MaySet(_) => {
+                    server.exchange.session.perhaps.does(deed)
                 }
                 deed => {
                     // It ends the tie, and is no reason to believe that others may have the server.

@@ -2,6 +2,7 @@
 
 use hashbrown::HashSet;
 
+use super::inquiry::Perhaps;
 use super::namespace::{Shown, to_drop};
 use super::own::Own;
 use super::settings::quoted;
@@ -24,10 +25,10 @@ pub enum Undo {
 }
 
 impl Undo {
-    /// What undoes what a client has there, and what nobody knows of. The server may have something temporary
-    /// (`temporary`), and it may listen (`listens`).
+    /// What undoes what a client has there, what nobody knows of, and what the server was not heard of (`perhaps`). It may
+    /// listen (`listens`).
     /// Statements of the protocol may be there under the client's names, too (`shown`).
-    pub fn of(own: Option<&Own>, doubts: &[Doubt], temporary: bool, listens: bool, shown: &[Shown]) -> Self {
+    pub fn of(own: Option<&Own>, doubts: &[Doubt], perhaps: &Perhaps, listens: bool, shown: &[Shown]) -> Self {
         let mut commands: Vec<String> = Vec::new();
         let mut add = |command: &str| {
             if !commands.iter().any(|known| known == command) {
@@ -36,16 +37,14 @@ impl Undo {
         };
         let of_settings = |doubt: &Doubt| *doubt == Doubt::Setting;
         let anything = if doubts.iter().all(of_settings) { &ANYTHING[..SETTINGS] } else { &ANYTHING };
-        if !doubts.is_empty() {
+        let resets = !doubts.is_empty() || perhaps.sets();
+        if resets {
             anything.iter().for_each(|command| add(command));
-        }
-        if temporary {
-            add("DISCARD TEMP");
         }
         if listens {
             add("UNLISTEN *");
         }
-        for what in own.iter().flat_map(|own| own.ties()) {
+        for what in own.iter().flat_map(|own| own.ties()).chain(perhaps.there()) {
             match what {
                 What::Temporary => add("DISCARD TEMP"),
                 What::Cursor => add("CLOSE ALL"),
@@ -66,7 +65,7 @@ impl Undo {
         if commands.is_empty() {
             return Self::Nothing;
         }
-        Self::Query { text: commands.join("; "), resets: !doubts.is_empty() }
+        Self::Query { text: commands.join("; "), resets }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Draft {
     any_ddl: Danger,
     /// What is reached by a value that names it.
     readers: Danger,
+    /// What code sets by name.
+    settings: Vec<Name>,
     /// Names whose danger others may have by them.
     news: Vec<(Name, Danger)>,
 }
@@ -123,8 +125,8 @@ impl Draft {
 
     /// What is dangerous is found.
     pub fn finish(self) -> Catalog {
-        let Self { relations, types, anything, any_ddl, readers, .. } = self;
-        let mut catalog = Catalog { relations, types, readers, anything, any_ddl, ..Catalog::default() };
+        let Self { relations, types, anything, any_ddl, readers, settings, .. } = self;
+        let mut catalog = Catalog { relations, types, readers, anything, any_ddl, settings, ..Catalog::default() };
         for function in self.functions {
             if function.procedure {
                 catalog.procedures.insert(function.name.clone());
@@ -179,18 +181,27 @@ impl Draft {
                 let other = Dialect { standard_conforming_strings: false, ..dialect };
                 let doubtful = memchr::memmem::find(body, b"\\'").is_some();
                 let at = self.next();
+                let Self { by_word, settings, .. } = self;
                 let mut note = |word: &[u8]| {
-                    let bodies = self.by_word.entry_ref(word).or_default();
+                    let bodies = by_word.entry_ref(word).or_default();
                     if bodies.last() != Some(&at) {
                         bodies.push(at);
                     }
                     Danger::default()
                 };
+                let mut sets = |name: &[u8]| {
+                    let at = settings.iter().position(|known| **known == *name).unwrap_or(settings.len());
+                    let danger = Danger::setting(at);
+                    if at == settings.len() && danger.is_some() {
+                        settings.push(name.into());
+                    }
+                    danger.unwrap_or(Danger::TOUCHES)
+                };
                 let mut danger = Danger::default();
                 for dialect in [dialect, other].into_iter().take(1 + usize::from(doubtful)) {
-                    danger = danger.or(deeds::judge_body(body, dialect, &mut note));
+                    danger = danger.or(deeds::judge_body(body, dialect, &mut note, &mut sets));
                     let makes_table = &*function.language == "sql" && deeds::makes_table(body, dialect);
-                    danger = danger.or(Danger::TOUCHES.when(makes_table));
+                    danger = danger.or(Danger::MAKES.when(makes_table));
                 }
                 danger
             }

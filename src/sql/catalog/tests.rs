@@ -30,8 +30,17 @@ fn dangerous(catalog: &Catalog) -> String {
             let name = String::from_utf8_lossy(name);
             let kind = |kind, sign| if danger.has(kind) { sign } else { "" };
             let unless = if danger.has(Danger::TOUCHES) { "" } else { "-" };
-            let others = [(Danger::DEFINES, "+"), (Danger::RUNS_TEXT, "?"), (Danger::ASKS, "#"), (Danger::LASTS, "!")];
-            format!("{name}{unless}{}", others.map(|(danger, sign)| kind(danger, sign)).concat())
+            let others = [
+                (Danger::DEFINES, "+"),
+                (Danger::RUNS_TEXT, "?"),
+                (Danger::ASKS, "#"),
+                (Danger::LASTS, "!"),
+                (Danger::LOCKS, "&"),
+                (Danger::MAKES, "~"),
+            ];
+            let settings = catalog.settings(*danger).map(|name| format!("={}", String::from_utf8_lossy(name)));
+            let others = others.map(|(danger, sign)| kind(danger, sign)).concat();
+            format!("{name}{unless}{others}{}", settings.collect::<String>())
         })
         .collect();
     names.sort();
@@ -42,9 +51,10 @@ fn dangerous(catalog: &Catalog) -> String {
 fn functions_are_dangerous_by_what_they_are_and_by_whom_they_name() {
     for (lines, names) in [
         ("f plpgsql begin return 1; end", ""),
-        ("f plpgsql begin perform set_config('a.b', 'x', false); end", "f"),
-        ("f sql select set_config('a.b', 'x', false)", "f"),
-        ("f sql set a.b = 1", "f"),
+        ("f plpgsql begin perform set_config('a.b', 'x', false); end", "f-=a.b"),
+        ("f plpgsql begin drop table if exists t; end", "f-~"),
+        ("f sql select set_config('a.b', 'x', false)", "f-=a.b"),
+        ("f sql set a.b = 1", "f-=a.b"),
         ("f plpgsql begin execute 'select 1'; end", "f"),
         ("f plpgsql begin execute x; end \n g sql select f()", "f? g?"),
         ("f plpgsql begin return query execute 'select ' || x using y; end", "f"),
@@ -60,8 +70,8 @@ fn functions_are_dangerous_by_what_they_are_and_by_whom_they_name() {
         ("f plpgsql begin execute $q$ select lastval() $q$; end \n g sql select f()", "f# g#"),
         ("f sql select pg_catalog.currval('s') \n g sql select f() \n h sql select 'lastval'", "f-# g-#"),
         ("f plpgsql begin call g(); end \n g plpgsql begin null; end", ""),
-        ("f plpgsql begin call g(); end \n g plpgsql begin commit; set a.b = 1; end", "f g"),
-        ("f sql select g() \n g sql select h() \n h sql select pg_advisory_lock(1) \n i sql select j()", "f g h"),
+        ("f plpgsql begin call g(); end \n g plpgsql begin commit; set a.b = 1; end", "f=a.b g=a.b"),
+        ("f sql select g() \n g sql select h() \n h sql select pg_advisory_lock(1) \n i sql select j()", "f-& g-& h-&"),
         ("f sql select \"G\"() \n g sql select 1 \n G sql select setseed(1)", "G f"),
         ("f sql select \"g\"() \n g sql select setseed(1)", "f g"),
         ("f sql select 1 \n f sql select setseed(1) \n g sql select f(1)", "f g"),
@@ -78,20 +88,42 @@ fn functions_are_dangerous_by_what_they_are_and_by_whom_they_name() {
         ("!check_foreign_key@refint c x", "check_foreign_key"),
         ("f internal set_config_by_name \n g internal textcat", "f?"),
         ("f plpgsql begin perform pg_backup_start(1); end \n g sql select f() \n h sql select setseed(1)", "f! g! h"),
-        (r"f plpgsql begin x := 'a\' || '; set work_mem = 1; --'; end", "f"),
+        (r"f plpgsql begin x := 'a\' || '; set work_mem = 1; --'; end", "f-=work_mem"),
         (r"f plpgsql begin x := 'a\b' || '; set work_mem = 1; --'; end", ""),
         ("f plpython3u return 1", ""),
         ("f plpython3u plpy.execute('set a.b = 1')", "f?"),
         ("f pljava a.b.c", "f?"),
         ("f plpgsql begin insert into t (created_at) values (now()); end", ""),
-        ("f plpgsql begin create view v as select 1; end", "f+"),
-        ("f plpgsql begin create sequence s; end", "f"),
-        ("f sql select 1 as n into t", "f"),
+        ("f plpgsql begin create view v as select 1; end", "f-+~"),
+        ("f plpgsql begin create sequence s; end", "f-~"),
+        ("f sql select 1 as n into t", "f-~"),
         ("f sql insert into t values (1); with a as (values (1)) merge into t using a on true", ""),
         ("f plpgsql begin select 1 into n; end", ""),
         ("f sql do 'begin end'", "f"),
-        ("f plpgsql begin create temp table t (n int); end", "f"),
+        ("f plpgsql begin create temp table t (n int); end", "f-~"),
         ("f plpgsql begin execute format('create or replace function %I', x); end \n g sql select f()", "f+ g+"),
+    ] {
+        assert_eq!(dangerous(&Catalog::of(functions(lines))), names, "{lines}");
+    }
+}
+
+#[test]
+fn what_code_sets_is_told_by_name() {
+    for (lines, names) in [
+        ("f plpgsql begin perform set_config ( 'A.B', x || (y)::text, z); end", "f-=a.b"),
+        ("f plpgsql begin perform set_config('a.b', 'x', true), set_config('c.d', 'x', false); end", "f-=c.d"),
+        ("f plpgsql begin perform set_config('a.' || x, 'x', false); end", "f"),
+        ("f plpgsql begin perform set_config(x, 'a.b', false); end", "f"),
+        ("f plpgsql begin perform set_config('a b', 'x', false); end", "f"),
+        ("f plpgsql begin perform set_config('sort_mem', '1', false); end", "f-=work_mem"),
+        ("f plpgsql begin perform set_config('session_authorization', x, false); end", "f"),
+        ("f plpgsql begin set session \"A\".b to 1; reset c.d; set role none; end", "f-=a.b=c.d=role"),
+        ("f plpgsql begin set local a.b = 1; set transaction read only; update t set c = 1; end", ""),
+        ("f plpgsql begin reset all; end \n g sql set session authorization x \n h sql set time zone 'UTC'", "f g h"),
+        (
+            "f sql select set_config('a.b', $1, false) \n g sql select f() \n h sql set c.d = 1; select g()",
+            "f-=a.b g-=a.b h-=a.b=c.d",
+        ),
     ] {
         assert_eq!(dangerous(&Catalog::of(functions(lines))), names, "{lines}");
     }

@@ -3,7 +3,8 @@
 use super::super::grammar::{Argument, Call, Kind, Statement};
 use super::super::lexer::Kind as Token;
 use super::super::source::{Source, Span};
-use super::{Deed, Deeds, Doubt, Name, What, nameless};
+use super::{Deed, Deeds, Doubt, Name, What, may_set, nameless};
+use crate::sql::catalog::Danger;
 
 /// `set_config(name, value, is_local)`, of which some is known when it is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,22 +130,23 @@ fn keeps_replication(name: &[u8]) -> bool {
         || (rest.ends_with(b"al_replication_slot") && (rest.starts_with(b"create_") || rest.starts_with(b"copy_")))
 }
 
-/// Whether what a call leaves only the end of the session takes away, and nothing of ours undoes it.
-pub(super) fn replicates(name: &[u8]) -> bool {
-    Does::of(name) == Some(Does::Holds(What::Replication))
-}
-
 /// Whether this function of PostgreSQL's in C, by its own name there, does something to the session.
 pub(in super::super) fn is_own_setter(symbol: &[u8]) -> bool {
     let under_another: [&[u8]; 4] = [b"set_config_by_name", b"ts_stat1", b"ts_stat2", b"tsquery_rewrite_query"];
     let locks: [&[u8]; 2] = [b"pg_advisory_lock", b"pg_try_advisory_lock"];
-    under_another.contains(&symbol) || locks.iter().any(|lock| symbol.starts_with(lock)) || matters(symbol)
+    under_another.contains(&symbol) || locks.iter().any(|lock| symbol.starts_with(lock)) || !danger(symbol).is_none()
 }
 
-/// Whether a call of this function, wherever it stands, may do something to the session.
-pub(super) fn matters(name: &[u8]) -> bool {
-    // A number of a sequence matters to those only who ask for it.
-    !matches!(Does::of(name), None | Some(Does::TakesNumber | Does::AsksNumber | Does::Notifies))
+/// What a call of this function, wherever it stands, may do to the session.
+pub(super) fn danger(name: &[u8]) -> Danger {
+    match Does::of(name) {
+        // A number of a sequence matters to those only who ask for it.
+        None | Some(Does::TakesNumber | Does::AsksNumber | Does::Notifies) => Danger::default(),
+        Some(Does::Holds(What::Lock) | Does::Unlocks) => Danger::LOCKS,
+        Some(Does::Creates) => Danger::MAKES,
+        Some(Does::Holds(What::Replication)) => Danger::TOUCHES.or(Danger::LASTS),
+        Some(Does::SetsConfig | Does::Holds(_) | Does::RunsText) => Danger::TOUCHES,
+    }
 }
 
 /// Whether it asks for the last.
@@ -153,10 +155,13 @@ pub(super) fn asks(name: &[u8]) -> bool {
 }
 
 fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Deed {
-    let unclear = Deed::Unclear(Doubt::Setting);
     let arguments = call.arguments(source);
-    let [name, value, local] = &arguments[..] else { return unclear };
-    let Some(local) = boolean(*local, source) else { return unclear };
+    let [name, value, local] = &arguments[..] else { return Deed::Unclear(Doubt::Setting) };
+    let unclear = || match text(*name, source) {
+        Some(Given::Constant(name)) => may_be_set(&name),
+        _ => Deed::Unclear(Doubt::Setting),
+    };
+    let Some(local) = boolean(*local, source) else { return unclear() };
     if local == Given::Constant((*b"t").into()) {
         let name = match text(*name, source) {
             Some(Given::Constant(name)) => name.to_ascii_lowercase().into(),
@@ -164,9 +169,9 @@ fn set_config(call: Call, statement: &Statement, source: Source<'_>) -> Deed {
         };
         return Deed::Local(name);
     }
-    let (Some(name), Some(value)) = (text(*name, source), value_of(*value, source)) else { return unclear };
+    let (Some(name), Some(value)) = (text(*name, source), value_of(*value, source)) else { return unclear() };
     if !stands_alone(call, statement, source) {
-        return unclear;
+        return unclear();
     }
     let config = SetConfig { name, value, local };
     config.resolved().unwrap_or(Deed::SetConfig(config))
@@ -191,13 +196,14 @@ impl SetConfig {
             },
             _ => None,
         };
-        let (Some(local), Some(Some(name))) = (local, value(&self.name)) else { return unclear };
+        let Some(Some(name)) = value(&self.name) else { return unclear };
+        let Some(local) = local else { return may_be_set(&name) };
         let set = self.value.as_ref().map_or(Some(None), value);
         match (local, set) {
             (true, _) => Deed::Local(name.to_ascii_lowercase().into()),
             (false, Some(None)) => Deed::Reset(name.to_ascii_lowercase().into()),
             (false, Some(Some(value))) => Deed::Set(name.to_ascii_lowercase().into(), value),
-            (false, None) => unclear,
+            (false, None) => may_be_set(&name),
         }
     }
 
@@ -211,6 +217,11 @@ impl SetConfig {
             Some(Given::Param(_)) => None,
         }
     }
+}
+
+/// A setting of this name may have another value from now on.
+fn may_be_set(name: &[u8]) -> Deed {
+    may_set(&name.to_ascii_lowercase()).unwrap_or(Deed::Unclear(Doubt::Setting))
 }
 
 fn text(argument: Argument, source: Source<'_>) -> Option<Given> {

@@ -3,17 +3,22 @@
 use super::super::catalog::Danger;
 use super::super::lexer::{Kind as Token, Token as Lexeme};
 use super::super::source::{Dialect, Source, Span};
-use super::call;
+use super::{Deed, Name, call, may_set};
 
 /// What `body` may do to the session, and to the catalog. Words in strings and comments don't touch the session; dynamic
 /// SQL does, whatever it runs; it may define something unless its text begins as one that does not. `named` says what each
-/// word may do as the name of something.
-pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dyn FnMut(&[u8]) -> Danger) -> Danger {
+/// word may do as the name of something, `sets` what it means that a setting of this name may be set.
+pub(in super::super) fn judge_body(
+    body: &[u8],
+    dialect: Dialect,
+    named: &mut dyn FnMut(&[u8]) -> Danger,
+    sets: &mut dyn FnMut(&[u8]) -> Danger,
+) -> Danger {
     let source = Source::new(body, dialect);
     let all = Span::new(0, body.len());
     let mut danger = Danger::DEFINES.when(defines(body));
     let mut before = Before::Statement;
-    let mut words = source.tokens(all).peekable();
+    let mut words = source.tokens(all);
     while let Some(token) = words.next() {
         let raw = &body[token.start..token.end];
         let word = match token.kind {
@@ -39,12 +44,16 @@ pub(in super::super) fn judge_body(body: &[u8], dialect: Dialect, named: &mut dy
         if token.kind == Token::Word {
             danger = danger.or(named(&word));
         }
-        let next = words.peek().map(|next| body[next.start..next.end].to_ascii_lowercase());
-        let next = next.as_deref().unwrap_or_default();
-        let is_local = word == b"set_config" && sets_locally(words.clone(), body);
-        if (anywhere(&word) && !is_local) || (before == Before::Statement && begins(&word, next)) {
-            danger = danger.or(Danger::TOUCHES).or(Danger::LASTS.when(call::replicates(&word)));
-        }
+        let mut set = |setting: Sets| match setting {
+            Sets::Nothing => Danger::default(),
+            Sets::This(name) => sets(&name),
+            Sets::Unknown => Danger::TOUCHES,
+        };
+        danger = danger.or(match &*word {
+            b"set_config" => set(set_by_call(words.clone(), source)),
+            b"set" | b"reset" if before == Before::Statement => set(set_by_word(words.clone(), source)),
+            word => anywhere(word).or(Danger::TOUCHES.when(before == Before::Statement && begins(word))),
+        });
         if call::asks(&word) {
             danger = danger.or(Danger::ASKS);
         }
@@ -77,24 +86,79 @@ pub(super) const NAME_MAX: usize = 63;
 /// Longer arguments, in words and signs, are not read: they may be there again and again.
 const ARGUMENTS_MAX: usize = 200;
 
-/// Whether these are the arguments of a `set_config()` that holds until the end of the transaction: the third is `true`.
-fn sets_locally(words: impl Iterator<Item = Lexeme>, body: &[u8]) -> bool {
+/// What code sets.
+enum Sets {
+    /// Nothing that outlasts its transaction.
+    Nothing,
+    /// What has this name.
+    This(Name),
+    /// Nobody knows what.
+    Unknown,
+}
+
+impl Sets {
+    fn named(name: Name) -> Self {
+        match may_set(&name) {
+            Some(Deed::MaySet(name)) => Self::This(name),
+            Some(_) => Self::Unknown,
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// What a `set_config()` with these arguments sets: nothing that lasts, if the third is `true`.
+fn set_by_call(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Sets {
     let mut depth = 0_usize;
     let mut commas = 0;
-    let mut third = Vec::new();
+    let (mut first, mut third) = (Vec::new(), Vec::new());
     for token in words.take(ARGUMENTS_MAX) {
         match token.kind {
             Token::Open => depth += 1,
             // It is named here and not called.
-            _ if depth == 0 => return false,
-            Token::Close if depth == 1 => return third.eq_ignore_ascii_case(b"true"),
+            _ if depth == 0 => return Sets::Unknown,
+            Token::Close if depth == 1 && third.eq_ignore_ascii_case(b"true") => return Sets::Nothing,
+            Token::Close if depth == 1 => break,
             Token::Close => depth -= 1,
             Token::Comma if depth == 1 => commas += 1,
-            _ if commas == 2 => third.extend_from_slice(&body[token.start..token.end]),
+            _ if commas == 0 => first.push(token),
+            _ if commas == 2 => third.extend_from_slice(&source.text[token.start..token.end]),
             _ => {}
         }
     }
-    false
+    match first[..] {
+        [Lexeme { kind: Token::Text(_), start, end, .. }] => {
+            let name = source.string(Span::new(start, end));
+            name.map_or(Sets::Unknown, |name| Sets::named(name.to_ascii_lowercase().into()))
+        }
+        _ => Sets::Unknown,
+    }
+}
+
+/// What is set by what stands behind SET or RESET.
+fn set_by_word(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Sets {
+    let mut words = words.peekable();
+    let text = |token: &Lexeme| source.text[token.start..token.end].to_ascii_lowercase();
+    match words.peek().map(text).as_deref() {
+        Some(b"local" | b"transaction" | b"constraints") => return Sets::Nothing,
+        // These are not the names of settings.
+        Some(b"all" | b"characteristics" | b"names" | b"schema" | b"time" | b"xml") | None => return Sets::Unknown,
+        Some(b"session") => _ = words.next(),
+        Some(_) => {}
+    }
+    let mut name = Vec::new();
+    while let Some(part) = words.next_if(|token| matches!(token.kind, Token::Word | Token::QuotedName)) {
+        let Some(part) = source.last_part(Span::new(part.start, part.end)) else { return Sets::Unknown };
+        name.extend_from_slice(&part.to_ascii_lowercase());
+        if words.next_if(|token| token.kind == Token::Dot).is_none() {
+            break;
+        }
+        name.push(b'.');
+    }
+    // SET SESSION AUTHORIZATION and its like.
+    let whole = words.peek().is_none_or(|next| {
+        matches!(next.kind, Token::Semicolon | Token::Operator) || matches!(&*text(next), b"to" | b"from")
+    });
+    if whole || *name == *b"role" { Sets::named(name.into()) } else { Sets::Unknown }
 }
 
 /// What the text may do to the catalog that stands behind EXECUTE, as far as it is there: `'INSERT INTO ' || …`,
@@ -210,34 +274,20 @@ fn opens(word: &[u8]) -> bool {
     matches!(word, b"begin" | b"then" | b"else" | b"loop" | b"atomic" | b"as")
 }
 
-/// Words that may do it wherever they stand.
-fn anywhere(word: &[u8]) -> bool {
-    matches!(
-        word,
-        b"execute"
-            | b"discard"
-            | b"listen"
-            | b"unlisten"
-            | b"deallocate"
-            | b"prepare"
-            | b"temp"
-            | b"temporary"
-            // What it is in is the search_path's business.
-            | b"create"
-            | b"hold"
-            | b"commit"
-            | b"rollback"
-            | b"pg_settings"
-    ) || word.starts_with(b"pg_temp")
-        || call::matters(word)
+/// What a word may do wherever it stands.
+fn anywhere(word: &[u8]) -> Danger {
+    match word {
+        b"execute" | b"discard" | b"listen" | b"unlisten" | b"deallocate" | b"prepare" | b"hold" | b"commit"
+        | b"rollback" | b"pg_settings" => Danger::TOUCHES,
+        // What it is in is the search_path's business.
+        b"temp" | b"temporary" | b"create" | b"drop" => Danger::MAKES,
+        word if word.starts_with(b"pg_temp") => Danger::MAKES,
+        word => call::danger(word),
+    }
 }
 
-/// Words that do it where they begin a statement.
-fn begins(word: &[u8], next: &[u8]) -> bool {
-    match word {
-        b"set" => !matches!(next, b"local" | b"transaction" | b"constraints"),
-        // What it imports may be temporary as well; and code within code is in a string.
-        b"reset" | b"load" | b"import" | b"do" => true,
-        _ => false,
-    }
+/// Whether it touches the session where it begins a statement. What IMPORT imports may be temporary as well; and code within
+/// code is in a string.
+fn begins(word: &[u8]) -> bool {
+    matches!(word, b"load" | b"import" | b"do")
 }

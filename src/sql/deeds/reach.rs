@@ -5,7 +5,7 @@ use super::super::catalog::{Catalog, Danger, FIRST_NUMBER, is_harmless};
 use super::super::effects::Effects;
 use super::super::grammar::{Create, Kind, Object, Statement};
 use super::super::source::Source;
-use super::{Deed, Deeds, Doubt, What, executed, explained};
+use super::{Deed, Deeds, What, executed, explained, touches};
 
 /// Adds what a statement may do by the code that it reaches.
 pub(super) fn reaches(statement: &Statement, source: Source<'_>, catalog: Option<&Catalog>, deeds: &mut Deeds) {
@@ -19,7 +19,7 @@ pub(super) fn reaches(statement: &Statement, source: Source<'_>, catalog: Option
     let of_text =
         |deed: &Deed| matches!(deed, Deed::Holds(What::Temporary, _) | Deed::MayBeTemporary | Deed::TakesNumber);
     let has_code = !danger.is_none() || !deeds.iter().all(of_text);
-    add(danger.or(Danger::DEFINES.when(defines(statement, has_code))), deeds);
+    add(danger.or(Danger::DEFINES.when(defines(statement, has_code))), catalog, deeds);
 }
 
 /// Adds what a Parse with parameters of these types may do beyond its text: their values are read when it is bound.
@@ -33,22 +33,21 @@ pub fn with_types(deeds: Option<Deeds>, types: impl Iterator<Item = u32>, catalo
         return deeds;
     }
     let mut deeds = deeds.unwrap_or_default();
-    add(danger, &mut deeds);
+    add(danger, catalog, &mut deeds);
     Some(deeds)
 }
 
-fn add(danger: Danger, deeds: &mut Deeds) {
-    let mut add = |kind, deed| {
+fn add(danger: Danger, catalog: Option<&Catalog>, deeds: &mut Deeds) {
+    let mut add = |deed| {
         let known = deed == Deed::MayDefine && deeds.contains(&Deed::Defines);
-        if danger.has(kind) && !known && !deeds.contains(&deed) {
+        if !known && !deeds.contains(&deed) {
             deeds.push(deed);
         }
     };
-    add(Danger::LASTS, super::nameless(What::Replication));
-    add(Danger::TOUCHES, Deed::Unclear(Doubt::Code));
-    add(Danger::ASKS, Deed::MayAskNumber);
-    add(Danger::DEFINES, Deed::Defines);
-    add(Danger::RUNS_TEXT, Deed::MayDefine);
+    touches(danger, catalog, &mut add);
+    let others =
+        [(Danger::ASKS, Deed::MayAskNumber), (Danger::DEFINES, Deed::Defines), (Danger::RUNS_TEXT, Deed::MayDefine)];
+    others.into_iter().filter(|(kind, _)| danger.has(*kind)).for_each(|(_, deed)| add(deed));
 }
 
 /// Whether a statement of this kind runs code beyond its own, or has it run while it is planned.

@@ -71,7 +71,7 @@ fn a_client_that_listens_has_no_server() {
 }
 
 /// Texts that are sent one by one, and the channels that are listened to then.
-const WAYS: [(&[&str], &[&str]); 19] = [
+const WAYS: [(&[&str], &[&str]); 22] = [
     (&["LISTEN a"], &["a"]),
     (&["LISTEN a", "LISTEN b", "UNLISTEN a"], &["b"]),
     (&["LISTEN a", "LISTEN b", "UNLISTEN *"], &[]),
@@ -87,6 +87,9 @@ const WAYS: [(&[&str], &[&str]); 19] = [
     (&["SELECT 1; LISTEN a; SELECT 2"], &["a"]),
     (&["LISTEN a; LISTEN b"], &["a", "b"]),
     (&["LISTEN a; SELECT 1/0"], &[]),
+    (&["BEGIN", "SELECT 1/0", "ROLLBACK; LISTEN a"], &["a"]),
+    (&["BEGIN", "SELECT 1/0", "LISTEN a; ROLLBACK", "ROLLBACK"], &[]),
+    (&["BEGIN", "SELECT 1/0", "COMMIT; LISTEN a; COMMIT; LISTEN b; SELECT 1/0"], &["a"]),
     (&["BEGIN; LISTEN a; COMMIT; LISTEN b; SELECT 1/0"], &["a"]),
     (&["listen A", "LISTEN \"B c\"", "UNLISTEN a", "/* x */ LISTEN \"\u{e4}\"\"\""], &["B c", "\u{e4}\"\""]),
     (

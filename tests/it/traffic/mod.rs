@@ -16,6 +16,7 @@ mod recurring;
 mod redefined;
 mod results;
 mod session;
+mod session_by_code;
 mod session_definitions;
 mod session_edges;
 mod session_functions;

@@ -75,6 +75,20 @@ fn nobody_reads_the_number_of_another_client() {
 }
 
 #[test]
+fn nor_in_one_text_with_the_end_of_a_failed_block() {
+    let (_database, pooler) = with_sequences("numbers_failed");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    asks(&mut one, &query("SELECT setval('s', 4711), nextval('s')"));
+    asks(&mut two, &query("BEGIN"));
+    asks(&mut two, &query("SELECT 1/0"));
+    let answer = asks(&mut two, &query("ROLLBACK; SELECT lastval()"));
+    assert!(!answer.contains("4712"), "{answer}");
+    assert!(answer.contains("25P02") && answer.contains("ROLLBACK by itself") && answer.ends_with('E'), "{answer}");
+    asks(&mut two, &query("ROLLBACK"));
+    assert!(asks(&mut two, &query("SELECT nextval('s'); SELECT lastval()")).contains("4713"));
+}
+
+#[test]
 fn a_client_reads_its_own_number_while_it_has_the_server() {
     let (_database, pooler) = with_sequences("numbers_own");
     let (mut one, mut two) = (app(&pooler), app(&pooler));
@@ -262,9 +276,10 @@ fn a_question_waits_for_what_was_asked_before_it() {
     };
     asks(&mut one, &query("SELECT setval('s', 4711), nextval('s')"));
     // Our own statement would fail in its place.
-    let failing = all(&mut two, &[query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK; SELECT 1 + 0 * lastval()")]);
-    assert!(!failing[2].contains("25P02"), "{failing:?}");
-    asks(&mut two, &query("SELECT 1"));
+    let failing = all(&mut two, &[query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK; SELECT lastval()")]);
+    assert!(failing[2].contains("25P02"), "{failing:?}");
+    let answers = all(&mut two, &["ROLLBACK", "SELECT lastval()"].map(query));
+    assert!(answers[0] == "CZ" && answers[1].contains("55000"), "{answers:?}");
     let text = ["BEGIN", "INSERT INTO t (x) VALUES (1)", "SELECT 'id ' || lastval()", "COMMIT"].map(query);
     let (_database, pooler) = with_sequences("numbers_pipelined_own");
     let (mut one, mut two) = (app(&pooler), app(&pooler));

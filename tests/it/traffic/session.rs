@@ -216,17 +216,16 @@ fn the_server_of_a_tied_client_that_leaves_is_as_good_as_new() {
 fn code_that_may_have_done_anything_leaves_nothing_behind() {
     let (database, pooler) = one_server("session_code");
     let fresh = rows(&mut app(&pooler), FRESH);
-    let setup = "CREATE PROCEDURE meddles() LANGUAGE plpgsql AS $$BEGIN PERFORM set_config('app.tenant', 'x', false); \
+    let setup = "CREATE PROCEDURE meddles() LANGUAGE plpgsql AS $$BEGIN EXECUTE 'SET app.tenant = 1'; \
         EXECUTE 'CREATE TEMP TABLE t (n int)'; EXECUTE 'PREPARE p AS SELECT 1'; EXECUTE 'LISTEN c'; \
-        PERFORM pg_advisory_lock(3); END$$";
+        EXECUTE 'SELECT pg_advisory_lock(3)'; END$$";
     database.sql(setup);
     let mut other = app(&pooler);
     for text in [
         "CALL meddles()",
         "DO $$BEGIN CALL meddles(); END$$",
         "DO $$BEGIN EXECUTE 'SET work_mem = ''3MB'''; END$$",
-        "DO $$BEGIN SET app.tenant = 'x'; END$$",
-        "SELECT set_config('app.tenant', n::text, false) FROM generate_series(1, 2) n",
+        "SELECT set_config('app.' || 'tenant', n::text, false) FROM generate_series(1, 2) n",
     ] {
         let mut client = app(&pooler);
         let answer = asks(&mut client, &query(text));

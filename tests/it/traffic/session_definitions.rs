@@ -29,7 +29,7 @@ fn what_a_trigger_has_made_counts_in_its_own_transaction() {
         CREATE TRIGGER t BEFORE INSERT ON defining FOR EACH ROW EXECUTE FUNCTION defines();
         GRANT CREATE ON SCHEMA public TO PUBLIC;";
     let database = database("definitions_own", makes);
-    let pooler = trusting(&database, 1).start();
+    let pooler = trusting(&database, 1).set("pin", "\"off\"").start();
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     sends(&mut one, &query("BEGIN; INSERT INTO defining VALUES (''); SELECT late(); ROLLBACK"));
     assert_eq!(left(&mut two), "- 0 0 0", "in one text");

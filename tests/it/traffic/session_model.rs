@@ -67,6 +67,39 @@ const THINGS: [&str; 23] = [
     "DROP TABLE IF EXISTS t",
 ];
 
+const MADE: &str = "
+    CREATE FUNCTION sets_a(value text) RETURNS text LANGUAGE plpgsql AS $$BEGIN
+        RETURN set_config('app.a', value, false); END$$;
+    CREATE FUNCTION sets_memory() RETURNS void LANGUAGE sql AS $$SET work_mem = '10MB'$$;
+    CREATE FUNCTION locks() RETURNS void LANGUAGE plpgsql AS $$BEGIN PERFORM pg_advisory_lock_shared(5); END$$;
+    CREATE FUNCTION unlocks() RETURNS void LANGUAGE plpgsql AS $$BEGIN PERFORM pg_advisory_unlock_all(); END$$;
+    CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql AS $$BEGIN CREATE TEMP TABLE IF NOT EXISTS t (n int); END$$;
+    CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS $$BEGIN DROP TABLE IF EXISTS pg_temp.t; END$$;
+    CREATE FUNCTION fails() RETURNS void LANGUAGE plpgsql AS $$BEGIN
+        PERFORM locks(), sets_a('f'), makes(); RAISE 'no'; END$$;
+    CREATE FUNCTION triggered() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM sets_a('t'); RETURN new; END$$;
+    CREATE TABLE triggers (n int);
+    CREATE TRIGGER t BEFORE INSERT ON triggers FOR EACH ROW EXECUTE FUNCTION triggered();
+    CREATE PROCEDURE proceeds() LANGUAGE plpgsql AS $$BEGIN PERFORM sets_a('p'), locks(); END$$;
+    GRANT ALL ON triggers TO PUBLIC";
+
+const CODE: [&str; 14] = [
+    "SELECT sets_a('f')",
+    "SELECT sets_memory()",
+    "SELECT sets_a(n::text) FROM generate_series(1, 2) n",
+    "SELECT set_config('app.a', 'g' || n, false) FROM generate_series(1, 2) n",
+    "DO $$BEGIN PERFORM set_config('app.b', 'd', false); END$$",
+    "DO $$BEGIN RESET app.a; SET work_mem = '11MB'; END$$",
+    "DO $$BEGIN RESET work_mem; END$$",
+    "SELECT locks()",
+    "SELECT unlocks()",
+    "SELECT makes()",
+    "SELECT drops()",
+    "SELECT fails()",
+    "INSERT INTO triggers VALUES (1)",
+    "CALL proceeds()",
+];
+
 /// What a session is like. Once a setting of an extension was set, PostgreSQL does not forget its name.
 const PROBE: &str = "SELECT current_setting('work_mem'), nullif(current_setting('app.a', true), ''), \
     nullif(current_setting('app.b', true), ''), current_setting('search_path'), \
@@ -80,7 +113,8 @@ const PROBE: &str = "SELECT current_setting('work_mem'), nullif(current_setting(
 const CHANNELS: &str = "SELECT string_agg(channel, ',' ORDER BY channel) FROM pg_listening_channels() channel";
 
 fn statement(random: &mut Random) -> &'static str {
-    match random.below(10) {
+    match random.below(12) {
+        10.. => random.of(&CODE),
         0..4 => random.of(&SETTINGS),
         4..7 => random.of(&TRANSACTIONS),
         _ => random.of(&THINGS),
@@ -112,14 +146,16 @@ fn answer(client: &mut Raw, bytes: &[u8]) -> String {
     client.until(b'Z').iter().filter(counts).map(said).collect()
 }
 
-/// How often a client that is in no transaction hears of what was notified before.
-fn hears(client: &mut Raw) -> usize {
-    let mut ask = |text: &str| {
-        client.send(&query(text));
-        client.until(b'Z')
-    };
-    let answers = [ask("LISTEN witness"), ask("SELECT 1")].concat();
-    answers.iter().filter(|message| message.tag == b'A' && message.body[4..].starts_with(b"a\0")).count()
+/// How often a client that is in no transaction hears of what was notified before: that comes in the order of the commits.
+fn hears(client: &mut Raw, database: &Database) -> usize {
+    let of = |message: &Message, channel: &[u8]| message.tag == b'A' && message.body[4..].starts_with(channel);
+    client.send(&query("LISTEN witness"));
+    let mut heard = client.until(b'Z');
+    super::direct(database).query("NOTIFY witness");
+    while !heard.iter().any(|message| of(message, b"witness\0")) {
+        heard.extend(client.until(b'A'));
+    }
+    heard.iter().filter(|message| of(message, b"a\0")).count()
 }
 
 fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str, probes: &[&'static str]) {
@@ -148,7 +184,7 @@ fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str, probes: &[
     }
     super::direct(database).query("NOTIFY a");
     for (pooled, own) in &mut pairs {
-        assert_eq!(hears(pooled), hears(own), "seed {seed}:\n{}", told.join("\n"));
+        assert_eq!(hears(pooled, database), hears(own, database), "seed {seed}:\n{}", told.join("\n"));
         answer(own, &query("UNLISTEN *"));
         answer(pooled, &query("UNLISTEN *"));
     }
@@ -171,6 +207,7 @@ fn clients_that_listen_on_their_servers_are_as_if_each_had_its_own() {
 
 fn as_if_each_had_its_own(listen: &str, probes: &[&'static str]) {
     let database = Database::create("session_model");
+    database.sql(MADE);
     let config = trusting(&database, 2).set("server_round_robin", "true");
     let pooler = config.set("listen", &format!("\"{listen}\"")).start();
     let fresh = answer(&mut app(&pooler), &query(PROBE));

@@ -10,6 +10,7 @@ use crate::session::catalogs::{Care, DatabaseCatalog};
 use crate::session::relay::Relay;
 use crate::session::relay::active::Work;
 use crate::session::relay::exchange::Redefined;
+use crate::session::relay::inquiry::Perhaps;
 use crate::session::relay::tracking::doubts;
 use crate::session::relay::undo::Undo;
 use crate::sql::deeds::Doubt;
@@ -44,7 +45,7 @@ pub(super) fn fit(mut lease: Lease, tracks: bool, now: Instant) -> Option<Lease>
 /// What cleans a server on which anything may have been called.
 pub(super) fn surprised(lease: &Lease) -> Undo {
     events::server_dirty(&lease.shared.id, Dirt::Code);
-    Undo::of(None, &[Doubt::Code], false, false, &[])
+    Undo::of(None, &[Doubt::Code], &Perhaps::default(), false, &[])
 }
 
 /// It is cleaned of all that it may have been left with by now.

@@ -21,10 +21,8 @@ impl Pump {
     pub(super) fn keeps_server(&mut self) -> bool {
         let Some(active) = self.active.as_mut().filter(|_| self.pins) else { return false };
         self.shared.pool.tally(&mut active.work.tally);
-        for what in self.relay.ties() {
-            if self.shared.pin(label(what)) {
-                events::client_pinned(&*self.shared, label(what));
-            }
+        for reason in self.shared.pin(self.relay.ties().map(label)) {
+            events::client_pinned(&*self.shared, reason);
         }
         true
     }
