@@ -91,11 +91,8 @@ columns! {
     ];
 }
 
-/// Columns of SHOW SERVERS: those of SHOW CLIENTS that PgBouncer has, too.
-pub const SERVERS: &[Column] = match CLIENTS.split_last() {
-    Some((_pins, columns)) => columns,
-    None => &[],
-};
+/// Columns of SHOW SERVERS: those of SHOW CLIENTS.
+pub const SERVERS: &[Column] = CLIENTS;
 
 /// Columns of the answer; HELP has none.
 pub fn columns_of(what: Show) -> Option<&'static [Column]> {
@@ -193,6 +190,7 @@ fn server_row(row: ServerRow) -> Vec<Cell> {
         row.application_name.into(),
         row.prepared_statements.into(),
         row.id.0.into(),
+        pins(row.pins).into(),
     ]
 }
 

@@ -73,10 +73,12 @@ impl Control for Hands {
     fn servers(&self) -> Vec<ServerRow> {
         let now = Instant::now();
         let clients = self.context.registry.rows(now).into_iter();
-        let mut names: BTreeMap<_, _> = clients.map(|client| (client.id, client.application_name)).collect();
+        let mut clients: BTreeMap<_, _> = clients.map(|client| (client.id, client)).collect();
         let mut servers = self.context.pools.server_rows(now);
         for server in &mut servers {
-            server.application_name = server.link.and_then(|client| names.remove(&client)).unwrap_or_default();
+            if let Some(client) = server.link.and_then(|client| clients.remove(&client)) {
+                (server.application_name, server.pins) = (client.application_name, client.pins);
+            }
         }
         servers
     }

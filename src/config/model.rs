@@ -138,6 +138,7 @@ pub struct Database {
     pub max_db_connections: Option<u32>,
     pub max_db_client_connections: Option<u32>,
     pub pin: Option<Pin>,
+    pub unknown: Option<Unknown>,
     pub max_pinned_servers: Option<u32>,
     pub server_lifetime: Option<Duration>,
     /// Outer `None`: not set here. Inner `None`: waits for ever.
@@ -167,6 +168,7 @@ pub struct User {
     pub client_idle_timeout: Option<Option<Duration>>,
     pub idle_transaction_timeout: Option<Option<Duration>>,
     pub pin: Option<Pin>,
+    pub unknown: Option<Unknown>,
     pub max_pinned_servers: Option<u32>,
     pub pin_idle_timeout: Option<Option<Duration>>,
     pub transaction_timeout: Option<Option<Duration>>,
@@ -200,6 +202,7 @@ pub struct PoolSettings {
     pub client_idle_timeout: Option<Duration>,
     pub idle_transaction_timeout: Option<Duration>,
     pub pin: Pin,
+    pub unknown: Unknown,
     pub max_pinned_servers: Option<u32>,
     pub pin_idle_timeout: Option<Duration>,
     pub transaction_timeout: Option<Duration>,
@@ -262,6 +265,7 @@ impl Config {
             client_idle_timeout: user.client_idle_timeout.unwrap_or(defaults.client_idle_timeout),
             idle_transaction_timeout: user.idle_transaction_timeout.unwrap_or(defaults.idle_transaction_timeout),
             pin: user.pin.or(database.pin).unwrap_or(global.pin),
+            unknown: user.unknown.or(database.unknown).unwrap_or(global.unknown),
             max_pinned_servers: user.max_pinned_servers.or(database.max_pinned_servers).or(defaults.max_pinned_servers),
             pin_idle_timeout: user.pin_idle_timeout.unwrap_or(defaults.pin_idle_timeout),
             transaction_timeout: user.transaction_timeout.unwrap_or(defaults.transaction_timeout),
@@ -306,6 +310,20 @@ pub enum Pin {
 
 impl Choices for Pin {
     const ALL: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("error", Self::Error), ("off", Self::Off)];
+}
+
+/// What becomes of a client whose code may have left on its server what nobody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// It loses that with the end of its transaction.
+    #[default]
+    Reset,
+    /// It keeps that server.
+    Pin,
+}
+
+impl Choices for Unknown {
+    const ALL: &'static [(&'static str, Self)] = &[("reset", Self::Reset), ("pin", Self::Pin)];
 }
 
 /// How LISTEN is served where servers change between transactions.

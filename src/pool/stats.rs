@@ -258,6 +258,8 @@ pub struct ServerRow {
     /// What the client that has it calls itself; empty while nobody has it. Pools don't know it.
     pub application_name: String,
     pub prepared_statements: u32,
+    /// Why that client keeps it beyond its transaction, as bits. Pools don't know it either.
+    pub pins: u16,
 }
 
 #[cfg(test)]

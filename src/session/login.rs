@@ -21,7 +21,7 @@ use super::relay::own::Own;
 use super::relay::pump::Pump;
 use super::session::{Session, say_and_close};
 use super::welcome::{self, Wishes};
-use crate::config::model::{Config, Database, Pin, PoolMode, SessionState};
+use crate::config::model::{Config, Database, Pin, PoolMode, SessionState, Unknown};
 use crate::config::users::StoredSecret;
 use crate::net::Stream;
 use crate::net::address::Address;
@@ -403,6 +403,7 @@ impl Client<'_> {
                 relay.recurring =
                     caches.then(|| context.recurring.of(&pool.key().database, settings.max_prepared_statements));
                 relay.refuses_ties = settings.pin == Pin::Error;
+                relay.keeps_unknown = settings.pin == Pin::Auto && settings.unknown == Unknown::Pin;
                 relay.pinned = (settings.pin == Pin::Auto).then(|| Arc::clone(pool.pinned()));
             }
             relay.base = self.wishes.base().cloned();

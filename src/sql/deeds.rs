@@ -95,6 +95,8 @@ pub enum What {
     Connection,
     /// What replication and backups keep in a session: an origin, a temporary slot, a backup that was begun.
     Replication,
+    /// Whatever code left that nobody knows.
+    Unknown,
     /// Numbers of sequences that the client has taken and mostly asks for next.
     Number,
 }
@@ -106,6 +108,8 @@ pub enum Doubt {
     Setting,
     /// Code runs that may do anything: a procedure, dynamic SQL.
     Code,
+    /// The catalog that would tell what code does was not read yet, or is about to change.
+    Unread,
     /// The statement is not understood.
     Text,
 }
@@ -283,7 +287,7 @@ fn touches(danger: Danger, catalog: Option<&Catalog>, add: &mut dyn FnMut(Deed))
         add(nameless(What::Replication));
     }
     if danger.has(Danger::TOUCHES) {
-        add(Deed::Unclear(Doubt::Code));
+        add(Deed::Unclear(if catalog.is_some() { Doubt::Code } else { Doubt::Unread }));
     }
     for (kind, what) in [(Danger::LOCKS, What::Lock), (Danger::MAKES, What::Temporary)] {
         if danger.has(kind) {

@@ -122,6 +122,8 @@ labels! {
         Replication = "replication",
         /// It has taken numbers of sequences, and mostly asks for them next.
         Number = "sequence",
+        /// Code ran that may have left anything.
+        Unknown = "unknown",
     }
 
     /// Why a server is reset before it serves another client.
@@ -130,6 +132,8 @@ labels! {
         Setting = "setting",
         /// Code ran that may have done anything.
         Code = "code",
+        /// What code does was not known: the catalog was not read yet, or has changed.
+        Unread = "catalog",
         /// A statement was not understood.
         Text = "text",
         /// A client left what only this server has.

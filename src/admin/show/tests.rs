@@ -125,11 +125,12 @@ fn servers_show_their_client_and_their_backend() {
         tls: "".into(),
         application_name: "teller".into(),
         prepared_statements: 5,
+        pins: 1 << Pin::Lock as u16,
     };
     assert_eq!(
         lines(&servers(vec![server])),
         [
-            "S|alice|app|none|new|10.0.0.9|5432|10.0.0.2|40000|2027-01-15 08:00:00 UTC|2027-01-15 08:00:01 UTC|0|0|1|0x9|0x11|4711||teller|5|9"
+            "S|alice|app|none|new|10.0.0.9|5432|10.0.0.2|40000|2027-01-15 08:00:00 UTC|2027-01-15 08:00:01 UTC|0|0|1|0x9|0x11|4711||teller|5|9|advisory_lock"
         ]
     );
 }

@@ -4,7 +4,7 @@ use super::kinds::{Span, Timeout, Whole};
 use super::overrides;
 use super::pools::{Connections, PoolSize, SparePoolSize};
 use super::texts::{Choice, FilePath, Hosts, Name, SecretText, Text};
-use crate::config::model::{LoadBalance, Pin, PoolMode};
+use crate::config::model::{LoadBalance, Pin, PoolMode, Unknown};
 
 /// The longest name of a database, in bytes, as in PostgreSQL.
 pub const MAX_DATABASE_NAME: usize = 63;
@@ -59,6 +59,8 @@ overrides! {
             max_db_client_connections: Connections, overrides: max_db_client_connections;
             /// As the global setting, for this database.
             pin: Choice<Pin>, overrides: pin;
+            /// As the global setting, for this database.
+            unknown: Choice<Unknown>, overrides: unknown;
             /// As the global setting, for this database. 0: as the global setting.
             max_pinned_servers: Connections, overrides: max_pinned_servers;
             /// As the global setting, for this database.
@@ -93,6 +95,8 @@ overrides! {
             idle_transaction_timeout: Timeout, overrides: idle_transaction_timeout;
             /// As the global setting, for this user.
             pin: Choice<Pin>, overrides: pin;
+            /// As the global setting, for this user.
+            unknown: Choice<Unknown>, overrides: unknown;
             /// As the global setting, for this user. 0: as the global setting.
             max_pinned_servers: Connections, overrides: max_pinned_servers;
             /// As the global setting, for this user.

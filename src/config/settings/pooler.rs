@@ -4,7 +4,7 @@ use super::kinds::{BufferSize, Flag, Limit, Size, Span, Timeout, TimeoutMillis, 
 use super::pools::Defaults;
 use super::settings;
 use super::texts::{CheckText, Choice, FilePath, List, ListenAddress, Names, OptionalText, SocketMode, Text};
-use crate::config::model::{AuthType, Listen, LogFormat, Pin, SessionState};
+use crate::config::model::{AuthType, Listen, LogFormat, Pin, SessionState, Unknown};
 use crate::net::options;
 
 settings! {
@@ -74,6 +74,11 @@ settings! {
             /// the statements that say so. `off` takes it away with the end of each transaction. A client keeps what was
             /// set when it connected.
             pin: Choice<Pin> = "auto", reload: live;
+            /// A client on whose server code ran of which nobody knows what it leaves there (dynamic SQL, say): `reset` has
+            /// the server reset when its transaction is over, and what was left is gone for the client, too. `pin` lets the
+            /// client keep that server until DISCARD ALL or until it leaves, where `pin = "auto"`. A client keeps what was
+            /// set when it connected.
+            unknown: Choice<Unknown> = "reset", reload: live;
             /// How LISTEN is served in transaction and statement pooling, where `session_state = "track"`. `shared`: by one
             /// connection for all clients of a database and user, beside the pool, so that a client that listens has no
             /// server. `pin`: by the client's server, which it keeps (`pin`). `error`: it is refused. A client keeps what

@@ -83,6 +83,7 @@ impl Pool {
                 remote_pid: 0,
                 tls: "".into(),
                 application_name: String::new(),
+                pins: 0,
                 prepared_statements: 0,
             };
         };
@@ -104,6 +105,7 @@ impl Pool {
             remote_pid: shared.remote_pid,
             tls: shared.tls.clone(),
             application_name: String::new(),
+            pins: 0,
             prepared_statements: shared.prepared.load(Ordering::Relaxed),
         }
     }

@@ -335,6 +335,7 @@ fn no_tie(what: What) -> ErrorReply {
         What::Connection => "connections of dblink",
         What::Replication => "replication origins, replication slots and backups",
         What::Number => "numbers of sequences",
+        What::Unknown => "code that may leave anything",
     };
     ErrorReply::error(SqlState::NOT_SUPPORTED, format!("this pooler does not support {what}"))
         .hint("They would keep a server for this client alone, and it is configured not to: pin = \"error\".")

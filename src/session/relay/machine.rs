@@ -64,6 +64,8 @@ pub struct Relay {
     pub asks_numbers: bool,
     /// What would tie it to its server is refused.
     pub refuses_ties: bool,
+    /// A client keeps its server on which nobody knows what it has left.
+    pub keeps_unknown: bool,
     /// The unnamed statements that recur; `None`: each goes as it comes.
     pub recurring: Option<Arc<Recurring>>,
     /// When it was given its server, in microseconds of the sessions' clock.
@@ -155,6 +157,7 @@ impl Relay {
             alone: None,
             tracks: false,
             refuses_ties: false,
+            keeps_unknown: false,
             recurring: None,
             now: 0,
             again: None,

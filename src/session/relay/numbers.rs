@@ -87,7 +87,7 @@ impl Numbers {
 
 /// Whether nobody knows whether it asks.
 fn is_unclear(deed: &Deed) -> bool {
-    matches!(deed, Deed::Unclear(Doubt::Code | Doubt::Text))
+    matches!(deed, Deed::Unclear(Doubt::Code | Doubt::Text | Doubt::Unread))
 }
 
 /// Whether such statements may take numbers: by defaults and triggers, in code. (Of a SELECT its text tells.)

@@ -299,7 +299,7 @@ impl Own {
 /// What PostgreSQL keeps although the transaction that made it is rolled back.
 pub(super) fn outlasts_rollback(what: What) -> bool {
     match what {
-        What::Statement | What::Lock | What::Number => true,
+        What::Statement | What::Lock | What::Number | What::Unknown => true,
         What::Temporary | What::Cursor | What::Channel => false,
         what => outlasts_reset(what),
     }

@@ -206,14 +206,14 @@ impl Relay {
 
     /// What the client sends does this: texts may mean another thing from now on, to itself, and when its transaction is over
     /// to all.
-    fn notes<'a>(&self, exchange: &mut Exchange, deeds: impl Iterator<Item = &'a Deed> + Clone) {
+    fn notes<'a>(&mut self, exchange: &mut Exchange, deeds: impl Iterator<Item = &'a Deed> + Clone) {
         if !self.tracks {
             return;
         }
         exchange.notes_definitions(deeds.clone());
         for deed in deeds {
             match deed {
-                Deed::Unclear(doubt @ (Doubt::Code | Doubt::Text)) => doubts(exchange, *doubt),
+                Deed::Unclear(doubt @ (Doubt::Code | Doubt::Text | Doubt::Unread)) => self.wonders(exchange, *doubt),
                 Deed::MayHold(_) | Deed::MaySet(_) => exchange.session.perhaps.does(deed),
                 Deed::Holds(What::Temporary, _) => self.redefines(exchange, Redefines::ForItself),
                 Deed::MayBeTemporary | Deed::Defines => self.redefines(exchange, Redefines::ForAll),
@@ -362,11 +362,22 @@ impl Relay {
         self.own.iter_mut().for_each(|own| own.restored());
     }
 
+    /// Nobody knows what the client leaves on its server.
+    fn wonders(&mut self, exchange: &mut Exchange, doubt: Doubt) {
+        doubts(exchange, doubt);
+        // What only has not been read yet would have all clients keep their servers.
+        if self.keeps_unknown && doubt != Doubt::Unread {
+            let own = self.own.get_or_insert_default();
+            own.shares_channels = self.listen == Listen::Shared;
+            own.holds(What::Unknown, b"");
+        }
+    }
+
     pub(super) fn does(&mut self, server: &mut Attached<'_>, deeds: &[Deed]) {
         for deed in deeds {
             match deed {
-                Deed::Unclear(doubt) => doubts(server.exchange, *doubt),
-                Deed::SetConfig(_) => doubts(server.exchange, Doubt::Setting),
+                Deed::Unclear(doubt) => self.wonders(server.exchange, *doubt),
+                Deed::SetConfig(_) => self.wonders(server.exchange, Doubt::Setting),
                 Deed::Local(name) => server.exchange.session.reads_apart |= name.is_empty() || is_read_by(name),
                 Deed::Notifies | Deed::Defines | Deed::MayDefine | Deed::Executes(_) => {}
                 Deed::AsksNumber | Deed::MayAskNumber | Deed::TakesNumber | Deed::ForgetsNumbers => {

@@ -51,7 +51,8 @@ impl Undo {
                 What::Channel => add("UNLISTEN *"),
                 What::Lock => add("SELECT pg_catalog.pg_advisory_unlock_all()"),
                 // Others' numbers are discarded before anybody asks.
-                What::Statement | What::Number => {}
+                // And of what nobody knows it is known that it is there.
+                What::Statement | What::Number | What::Unknown => {}
                 What::Library | What::Seed | What::Connection | What::Replication => return Self::Close,
             }
         }

@@ -154,6 +154,35 @@ fn locks_and_temporary_tables_of_code_keep_the_server_while_they_are_there() {
 }
 
 #[test]
+fn what_nobody_knows_may_keep_the_server() {
+    let database = database("by_code_unknown", CODE);
+    let sets = "DO $$BEGIN EXECUTE 'SET app.tenant = 1'; EXECUTE 'CREATE TEMP TABLE odd (n int)'; END$$";
+    for (pin, unknown, kept) in [("auto", "pin", true), ("auto", "reset", false), ("off", "pin", false)] {
+        let config = trusting(&database, 2).set("pin", &format!("\"{pin}\""));
+        let pooler = config.set("unknown", &format!("\"{unknown}\"")).start();
+        let (mut one, mut two) = (app(&pooler), app(&pooler));
+        sends(&mut one, &query(sets));
+        for _ in 0..3 {
+            assert_eq!(left(&mut two), "- 0 0 0", "{pin}, {unknown}");
+            assert_eq!(left(&mut one), if kept { "1 0 1 0" } else { "- 0 0 0" }, "{pin}, {unknown}");
+        }
+        let mut admin = Raw::trusted(pooler.port(), "admin", "pgbouncer");
+        for what in ["SHOW CLIENTS", "SHOW SERVERS"] {
+            let pins =
+                rows(&mut admin, what).iter().filter(|row| row.last().is_some_and(|pins| pins == "unknown")).count();
+            assert_eq!(pins, usize::from(kept), "{what}");
+        }
+        sends(&mut one, &query("DISCARD ALL"));
+        assert!(!rows(&mut admin, "SHOW SERVERS").concat().contains(&"unknown".to_owned()));
+        assert_eq!([left(&mut two), left(&mut one)], ["- 0 0 0", "- 0 0 0"]);
+        sends(&mut one, &query(sets));
+        one.cut();
+        assert_eq!(left(&mut two), "- 0 0 0");
+        assert_eq!(left(&mut app(&pooler)), "- 0 0 0");
+    }
+}
+
+#[test]
 fn where_no_client_keeps_a_server_code_leaves_no_locks_nor_tables() {
     let database = database("by_code_off", CODE);
     for pin in ["off", "error"] {

@@ -2,9 +2,9 @@
 //! same, and when the clients are gone the servers are as good as new.
 
 use super::{app, shown, trusting, values};
-use crate::support::Database;
 use crate::support::random::Random;
 use crate::support::raw::{Message, Raw, extended, query, sync};
+use crate::support::{Database, PoolerConfig};
 
 const SETTINGS: [&str; 16] = [
     "SET work_mem = '5MB'",
@@ -100,6 +100,14 @@ const CODE: [&str; 14] = [
     "CALL proceeds()",
 ];
 
+/// What these leave nobody can know.
+const DYNAMIC: [&str; 4] = [
+    "DO $$BEGIN EXECUTE 'SET app.a = ''e'''; END$$",
+    "DO $$BEGIN EXECUTE 'CREATE TEMP TABLE IF NOT EXISTS t (n int)'; EXECUTE 'SET work_mem = ''12MB'''; END$$",
+    "DO $$BEGIN EXECUTE 'SELECT pg_advisory_lock_shared(6)'; END$$",
+    "SELECT set_config('app.' || 'b', 'h', false)",
+];
+
 /// What a session is like. Once a setting of an extension was set, PostgreSQL does not forget its name.
 const PROBE: &str = "SELECT current_setting('work_mem'), nullif(current_setting('app.a', true), ''), \
     nullif(current_setting('app.b', true), ''), current_setting('search_path'), \
@@ -112,20 +120,20 @@ const PROBE: &str = "SELECT current_setting('work_mem'), nullif(current_setting(
 /// What it listens to, where its own server listens for it.
 const CHANNELS: &str = "SELECT string_agg(channel, ',' ORDER BY channel) FROM pg_listening_channels() channel";
 
-fn statement(random: &mut Random) -> &'static str {
+fn statement(random: &mut Random, code: &[&'static str]) -> &'static str {
     match random.below(12) {
-        10.. => random.of(&CODE),
+        10.. => random.of(code),
         0..4 => random.of(&SETTINGS),
         4..7 => random.of(&TRANSACTIONS),
         _ => random.of(&THINGS),
     }
 }
 
-fn request(random: &mut Random) -> (String, Vec<u8>) {
-    let first = statement(random);
+fn request(random: &mut Random, code: &[&'static str]) -> (String, Vec<u8>) {
+    let first = statement(random, code);
     if random.chance(25) {
         // Several statements with an end of a transaction among them are told apart by the server only.
-        let text = format!("{first}; {}; SELECT 2", statement(random));
+        let text = format!("{first}; {}; SELECT 2", statement(random, code));
         let bytes = query(&text);
         return (text, bytes);
     }
@@ -158,7 +166,7 @@ fn hears(client: &mut Raw, database: &Database) -> usize {
     heard.iter().filter(|message| of(message, b"a\0")).count()
 }
 
-fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str, probes: &[&'static str]) {
+fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str, probes: &[&'static str], code: &[&'static str]) {
     let mut random = Random::new(seed);
     let name = &database.name;
     let mut pairs: Vec<_> = (0..2)
@@ -172,7 +180,7 @@ fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str, probes: &[
             let probe = random.of(probes);
             (probe.to_owned(), query(probe))
         } else {
-            request(&mut random)
+            request(&mut random, code)
         };
         let [seen, expected] = [pooled, own].map(|client| answer(client, &bytes));
         told.push(format!("{at}: {text}\n   {seen}"));
@@ -197,19 +205,25 @@ fn run(seed: u64, pooler_port: u16, database: &Database, fresh: &str, probes: &[
 
 #[test]
 fn clients_that_share_servers_are_as_if_each_had_its_own() {
-    as_if_each_had_its_own("shared", &[PROBE]);
+    as_if_each_had_its_own(&[("listen", "shared")], &[PROBE], &CODE);
 }
 
 #[test]
 fn clients_that_listen_on_their_servers_are_as_if_each_had_its_own() {
-    as_if_each_had_its_own("pin", &[PROBE, CHANNELS]);
+    as_if_each_had_its_own(&[("listen", "pin")], &[PROBE, CHANNELS], &CODE);
 }
 
-fn as_if_each_had_its_own(listen: &str, probes: &[&'static str]) {
+#[test]
+fn clients_of_whose_code_nothing_is_known_are_as_if_each_had_its_own() {
+    as_if_each_had_its_own(&[("unknown", "pin")], &[PROBE], &[&CODE[..], &DYNAMIC].concat());
+}
+
+fn as_if_each_had_its_own(settings: &[(&str, &str)], probes: &[&'static str], code: &[&'static str]) {
     let database = Database::create("session_model");
     database.sql(MADE);
     let config = trusting(&database, 2).set("server_round_robin", "true");
-    let pooler = config.set("listen", &format!("\"{listen}\"")).start();
+    let set = |config: PoolerConfig, (name, value): &(&str, &str)| config.set(name, &format!("\"{value}\""));
+    let pooler = settings.iter().fold(config, set).start();
     let fresh = answer(&mut app(&pooler), &query(PROBE));
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     one.query("BEGIN");
@@ -218,6 +232,6 @@ fn as_if_each_had_its_own(listen: &str, probes: &[&'static str]) {
     let env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let first = env("SESSION_MODEL_SEED").unwrap_or(1);
     for seed in first..first + env("SESSION_MODEL_RUNS").unwrap_or(60) {
-        run(seed, pooler.port(), &database, &fresh, probes);
+        run(seed, pooler.port(), &database, &fresh, probes, code);
     }
 }

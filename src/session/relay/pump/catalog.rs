@@ -44,7 +44,7 @@ pub(super) fn fit(mut lease: Lease, tracks: bool, now: Instant) -> Option<Lease>
 
 /// What cleans a server on which anything may have been called.
 pub(super) fn surprised(lease: &Lease) -> Undo {
-    events::server_dirty(&lease.shared.id, Dirt::Code);
+    events::server_dirty(&lease.shared.id, Dirt::Unread);
     Undo::of(None, &[Doubt::Code], &Perhaps::default(), false, &[])
 }
 
@@ -85,7 +85,7 @@ pub fn redefined(relay: &Relay, work: &mut Work, now: Instant) {
 pub fn care(relay: &Relay, work: &mut Work, now: Instant) -> Option<Care> {
     let catalog: &Arc<DatabaseCatalog> = relay.functions.catalog.as_ref().filter(|_| relay.tracks)?;
     if catalog.current.generation() != work.catalog_seen {
-        doubts(&mut work.exchange, Doubt::Code);
+        doubts(&mut work.exchange, Doubt::Unread);
     }
     catalog.care(now)
 }

@@ -37,6 +37,7 @@ pub fn undo(relay: &mut Relay, shared: &Shared, exchange: &mut Exchange) -> Undo
         Doubt::Setting => Dirt::Setting,
         Doubt::Code => Dirt::Code,
         Doubt::Text => Dirt::Text,
+        Doubt::Unread => Dirt::Unread,
     });
     let left = relay.ties().any(|what| what != What::Number).then_some(Dirt::LeftBehind);
     of_doubts.chain(left).for_each(|dirt| events::server_dirty(shared, dirt));
@@ -55,6 +56,7 @@ fn label(what: What) -> Pin {
         What::Connection => Pin::Connection,
         What::Replication => Pin::Replication,
         What::Number => Pin::Number,
+        What::Unknown => Pin::Unknown,
     }
 }
 
