@@ -23,6 +23,9 @@ struct Params {
     key: OnceLock<Box<[u8]>>,
 }
 
+/// So much a parameter takes beside its name and value.
+const PARAM_BYTES: usize = 64;
+
 /// What was changed, so that it can be undone.
 #[derive(Debug)]
 pub enum Change {
@@ -32,6 +35,18 @@ pub enum Change {
     Added,
     /// At this place was this one.
     Removed(usize, (Arc<str>, Arc<[u8]>)),
+}
+
+impl Change {
+    /// How many bytes it takes, about.
+    pub fn bytes(&self) -> usize {
+        PARAM_BYTES
+            + match self {
+                Self::Replaced(_, value) => value.len(),
+                Self::Added => 0,
+                Self::Removed(_, (name, value)) => name.len() + value.len(),
+            }
+    }
 }
 
 impl Clone for Params {
@@ -142,6 +157,11 @@ impl ParamSet {
     /// How many it holds.
     pub fn len(&self) -> usize {
         self.0.all.len()
+    }
+
+    /// How many bytes it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.0.all.iter().map(|(name, value)| PARAM_BYTES + name.len() + value.len()).sum()
     }
 
     /// Whether it holds nothing.

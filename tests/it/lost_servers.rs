@@ -7,10 +7,10 @@ use pglifeguard::app::demo::{Cluster, ClusterOptions, Watch};
 use pglifeguard::wire::error::ErrorFields;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::peers::Line;
+use crate::support::peers::{Line, Parrot};
 use crate::support::pooler::Pooler;
 use crate::support::programs::{python, run};
-use crate::support::raw::{FLUSH, Message, Raw, bind, execute, extended, message, parse, query, sync};
+use crate::support::raw::{FLUSH, Message, Raw, V3_0, bind, execute, extended, message, parse, query, startup, sync};
 use crate::support::{Database, PoolerConfig, Session, eventually, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -335,4 +335,61 @@ fn half_a_row_is_not_completed_with_an_error() {
     line.cut();
     let value = client.bytes(100_000_000);
     assert!(value.len() < 100_000_000 && value.iter().all(|byte| *byte == b'x'), "{} bytes", value.len());
+}
+
+/// A client with a setting that servers lack is behind a server that takes logins and nothing else.
+#[test]
+fn a_message_is_not_tried_for_ever_on_servers_that_take_logins_only() {
+    for words in [&b""[..], b"E\0\0\0\x16SFATAL\0C57P01\0Mno\0\0"] {
+        let parrot = Parrot::letting_in(words);
+        let entry = format!("host = \"127.0.0.1\"\nport = {}\n", parrot.port());
+        let config = PoolerConfig::new().section("databases.app", &entry).set("auth_type", "\"trust\"");
+        let config = config.set("session_state", "\"pgbouncer\"").set("server_tls_sslmode", "\"disable\"");
+        let pooler = config.start();
+        let mut client = Raw::tcp(pooler.port());
+        client.send(&startup(V3_0, &[("user", "app"), ("database", "app"), ("application_name", "me")]));
+        client.until(b'Z');
+        client.send(&query("BEGIN"));
+        let told = client.rest();
+        assert!(told.len() == 1 && told[0].starts_with("08006"), "{told:?}");
+        assert!(parrot.visits() < 10, "{} logins", parrot.visits());
+    }
+}
+
+#[test]
+fn who_is_cut_off_because_a_block_was_about_to_begin_is_told() {
+    let parrot = Parrot::letting_in(b"E\0\0\0\x16SFATAL\0C57P01\0Mno\0\0");
+    let entry = format!("host = \"127.0.0.1\"\nport = {}\n", parrot.port());
+    let config = PoolerConfig::new().section("databases.app", &entry).set("auth_type", "\"trust\"");
+    let config = config.set("session_state", "\"pgbouncer\"").set("server_tls_sslmode", "\"disable\"");
+    let pooler = config.start();
+    let mut client = Raw::trusted(pooler.port(), "app", "app");
+    client.send(&query("BEGIN"));
+    let told = client.rest();
+    assert!(told.len() == 1 && told[0].starts_with("08006"), "{told:?}");
+}
+
+#[test]
+fn a_reset_is_lost_with_its_transaction() {
+    let database = Database::create("lost_resets");
+    let pooler = start(&database, "transaction");
+    for (name, start, other) in
+        [("datestyle", "German", "ISO, DMY"), ("timezone", "Asia/Tokyo", "UTC"), ("application_name", "one", "two")]
+    {
+        for reset in [&format!("RESET {name}"), "RESET ALL", &format!("SAVEPOINT s; RESET {name}")] {
+            let mut client = Raw::tcp(pooler.port());
+            client.send(&startup(V3_0, &[("user", "app"), ("database", "app"), (name, start)]));
+            client.until(b'Z');
+            client.query(&format!("SET {name} = '{other}'"));
+            client.query("BEGIN");
+            client.query(reset);
+            let inside = client.query(&format!("SHOW {name}"));
+            assert_ne!(inside, [other], "{reset}");
+            let last = format!("SELECT '{name}, {reset}'");
+            client.query(&last);
+            terminate(&database, &last);
+            client.query("ROLLBACK");
+            assert_eq!(client.query(&format!("SHOW {name}")), [other], "{name}, {reset}");
+        }
+    }
 }

@@ -21,6 +21,9 @@ use crate::wire::frame::{HEADER, Header};
 /// A LISTEN or UNLISTEN that is longer is not looked for without a server.
 const SHORT: usize = 1024;
 
+/// What the pooler remembers of a client's settings, in bytes; as much again for the server that it has.
+pub(super) const SETTINGS_MAX: usize = 1024 * 1024;
+
 /// What a client has asked the connection for that listens: what it listens to, and what statements wait for.
 /// A client may listen to thousands of channels: no step looks at all of them.
 #[derive(Debug, Default)]
@@ -132,6 +135,9 @@ impl Relay {
         if failed && !several {
             return Hears::Now;
         }
+        if self.remembers_too_much(deeds.clone()) {
+            return Hears::Never(too_many_settings());
+        }
         if let Some(what) = deeds.clone().find_map(|deed| self.tie(deed))
             && let Err(error) = self.may_be_tied(exchange, what)
         {
@@ -149,6 +155,18 @@ impl Relay {
             }
         }
         hears
+    }
+
+    /// Whether the client would have so many settings that they are not remembered.
+    fn remembers_too_much<'d>(&self, deeds: impl Iterator<Item = &'d Deed> + Clone) -> bool {
+        let mut sets = deeds.filter_map(|deed| match deed {
+            Deed::Set(name, value) => Some((&**name, &**value)),
+            _ => None,
+        });
+        let Some(first) = sets.next().filter(|_| self.tracks) else { return false };
+        let sets = std::iter::once(first).chain(sets);
+        let own = self.own.as_deref();
+        own.map_or_else(|| Own::default().bytes_with(sets.clone()), |own| own.bytes_with(sets.clone())) > SETTINGS_MAX
     }
 
     /// What this ties the client to its server by.
@@ -339,6 +357,16 @@ fn no_tie(what: What) -> ErrorReply {
     };
     ErrorReply::error(SqlState::NOT_SUPPORTED, format!("this pooler does not support {what}"))
         .hint("They would keep a server for this client alone, and it is configured not to: pin = \"error\".")
+}
+
+fn too_many_settings() -> ErrorReply {
+    let text = format!(
+        "The settings of a session may take {} MiB altogether, with what savepoints keep of them.",
+        SETTINGS_MAX >> 20
+    );
+    ErrorReply::error(SqlState::LIMIT_EXCEEDED, "too many settings, or too long ones, for this pooler to remember")
+        .detail(text)
+        .hint("RESET those that are not needed any more, or use SET LOCAL.")
 }
 
 fn too_many_ties(most: u32) -> ErrorReply {

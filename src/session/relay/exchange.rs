@@ -357,6 +357,13 @@ impl Exchange {
         !self.changes.is_empty() || self.session.assigning.is_some()
     }
 
+    /// A setting of the client's changes that was this when its transaction began, unless that has changed it before.
+    pub(super) fn notes_before(&mut self, name: &str, value: Box<[u8]>) {
+        if !self.before.iter().any(|(noted, _)| noted.eq_ignore_ascii_case(name)) {
+            self.before.push((name.into(), value));
+        }
+    }
+
     /// A command has begun a transaction block. In a Query others follow it, unseen.
     pub(super) fn block_begins(&mut self) {
         let of_query = matches!(self.pipeline.front(), Some(Owed::Query { .. }));

@@ -6,16 +6,17 @@
 use smallvec::SmallVec;
 
 use super::backend::Take;
+use super::channels::SETTINGS_MAX;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay};
 use super::own::{Own, ROLE};
 use super::pipeline::{Owed, Status};
 use super::prepared::put_frame;
 use super::steps::Steps;
-use super::tracking::READ_MAX;
+use super::tracking::{READ_MAX, doubts};
 use crate::config::model::Listen;
 use crate::server::simple;
-use crate::sql::deeds::{Deed, Name, What};
+use crate::sql::deeds::{Deed, Doubt, Name, What};
 use crate::wire::frame::{FrameError, HEADER, Header};
 use crate::wire::tag::{backend, frontend};
 
@@ -208,8 +209,15 @@ impl Relay {
             let value = value.filter(|value| name != ROLE || *value != b"none");
             // A setting of that name was there once, and is not any more.
             let value = value.filter(|value| !value.is_empty() || !name.contains('.') || was.is_some());
-            if was != value {
-                self.own.get_or_insert_default().shares_channels = self.listen == Listen::Shared;
+            if was == value {
+                continue;
+            }
+            let own = self.own.get_or_insert_default();
+            own.shares_channels = self.listen == Listen::Shared;
+            if own.bytes_with(value.map(|value| (name.as_bytes(), value)).into_iter()) > SETTINGS_MAX {
+                // It is not followed.
+                doubts(server.exchange, Doubt::Setting);
+            } else {
                 self.sessions(server.exchange, |session| session.is_set(name, value));
             }
         }

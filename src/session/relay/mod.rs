@@ -25,6 +25,7 @@ mod query;
 pub mod recurring;
 mod reports;
 mod requests;
+mod running;
 mod savepoints;
 pub mod settings;
 mod skipping;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::kinds::{Kinds, Tally};
 use super::namespace::{Shows, There};
 use super::prepared::Statement;
-use super::tracking::Running;
+use super::running::Running;
 pub use super::words::Effect;
 use crate::server::statements::StatementId;
 use crate::sql::deeds::Deeds;

@@ -105,6 +105,8 @@ pub struct Pump {
     pub pins: bool,
     /// The front of `held` waits for the server, not for more of it.
     stalled: bool,
+    /// So many servers were lost in a row before they had anything of the client's message.
+    lost_in_a_row: u8,
     /// It waits until the client has read more of its answers.
     unread: bool,
     /// It waits for channels, or to notify.
@@ -136,6 +138,7 @@ impl Pump {
             active: None,
             waiting: None,
             stalled: false,
+            lost_in_a_row: 0,
             unread: false,
             unheard: false,
             // The login's buffer is not carried on when nothing is in it.
@@ -306,7 +309,8 @@ impl Pump {
 
     fn after_server(&mut self, heard: &Heard, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), End> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        active.work.told |= heard.fatal;
+        // Where the server is not the client's own, its last words are kept for when nothing else can be said.
+        active.work.told |= heard.fatal && !self.relay.own_names;
         if let Some(code) = heard.error {
             events::server_error_seen(code.class());
         }

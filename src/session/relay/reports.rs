@@ -137,9 +137,7 @@ impl Relay {
         let before: Box<[u8]> = known.into();
         if self.learns(name, value) {
             *server.matched = None;
-            if !exchange.before.iter().any(|(noted, _)| noted.eq_ignore_ascii_case(name)) {
-                exchange.before.push((name.into(), before));
-            }
+            exchange.notes_before(name, before);
         }
         Ok(Take::Pass)
     }

@@ -52,6 +52,17 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// How many bytes of settings it keeps, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Setting(change) => change.bytes(),
+            Self::Settings(settings) => settings.bytes(),
+            Self::All(held) => held.settings.bytes(),
+            Self::Reset(_) | Self::AddedThing | Self::RemovedThing(..) => 0,
+            Self::AddedChannel(_) | Self::RemovedChannel(_) | Self::Channels(_) => 0,
+        }
+    }
+
     fn take_back(self, held: &mut Held) {
         match self {
             Self::Setting(change) => held.settings.take_back(change),
@@ -70,16 +81,18 @@ impl Step {
 /// The savepoints of a transaction, the last one last.
 #[derive(Debug, Default)]
 pub(super) struct Savepoints {
-    /// Each with how many steps there were.
-    all: Vec<(Name, usize)>,
+    /// Each with how many steps there were, and how many bytes they took.
+    all: Vec<(Name, usize, usize)>,
     /// What was done behind the first.
     steps: Vec<Step>,
+    /// What they take.
+    bytes: usize,
 }
 
 impl Savepoints {
     /// SAVEPOINT.
     pub(super) fn add(&mut self, name: &Name) {
-        self.all.push((name.clone(), self.steps.len()));
+        self.all.push((name.clone(), self.steps.len(), self.bytes));
     }
 
     /// RELEASE. `held` is what there is now.
@@ -94,7 +107,8 @@ impl Savepoints {
     pub(super) fn roll_back_to(&mut self, name: &[u8], held: &mut Held) -> bool {
         let Some(at) = self.position(name) else { return false };
         self.all.truncate(at + 1);
-        self.take_back(self.all[at].1, held);
+        let (_, mark, bytes) = self.all[at];
+        self.take_back(mark, bytes, held);
         true
     }
 
@@ -106,24 +120,37 @@ impl Savepoints {
     /// This takes back what was just done, and led to what is `held` now.
     pub(super) fn note(&mut self, step: Step, held: &Held) {
         if !self.all.is_empty() {
-            self.steps.push(step);
+            self.push(step);
             self.shorten(held);
         }
     }
 
-    fn take_back(&mut self, mark: usize, held: &mut Held) {
+    /// What the steps take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn push(&mut self, step: Step) {
+        self.bytes += step.bytes();
+        self.steps.push(step);
+    }
+
+    fn take_back(&mut self, mark: usize, bytes: usize, held: &mut Held) {
         self.steps.drain(mark..).rev().for_each(|step| step.take_back(held));
+        self.bytes = bytes;
     }
 
     /// Has what is behind the last savepoint cost no more than a few copies of all that is there.
     fn shorten(&mut self, held: &Held) {
-        let Some(&(_, mark)) = self.all.last() else {
+        let Some(&(_, mark, bytes)) = self.all.last() else {
             return self.clear();
         };
-        if self.steps.len() - mark > 2 * held.len() + FEW {
+        let (steps, taken) = (self.steps.len() - mark, self.bytes - bytes);
+        let too_much = || taken > LITTLE && steps > 1 && taken > 2 * held.settings.bytes() + LITTLE;
+        if steps > 2 * held.len() + FEW || too_much() {
             let mut before = held.clone();
-            self.take_back(mark, &mut before);
-            self.steps.push(Step::All(before));
+            self.take_back(mark, bytes, &mut before);
+            self.push(Step::All(before));
         }
     }
 
@@ -134,9 +161,11 @@ impl Savepoints {
     }
 
     fn position(&self, name: &[u8]) -> Option<usize> {
-        self.all.iter().rposition(|(known, _)| **known == *name)
+        self.all.iter().rposition(|(known, ..)| **known == *name)
     }
 }
 
 /// So many steps are not worth a copy.
 const FEW: usize = 16;
+/// So many bytes are not, either.
+const LITTLE: usize = 16 * 1024;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::own::{AUTHORIZATION, ROLE, says_who};
@@ -44,28 +45,58 @@ pub type Assignment = (Box<str>, Option<Box<[u8]>>);
 /// What turns a server that has these of them into one that has the others. Not every role may set everything: what another
 /// client became is undone before, and what this one became it becomes in the order in which it has said so.
 pub fn assignments(client: Option<&ParamSet>, server: Option<&ParamSet>) -> SmallVec<[Assignment; 2]> {
-    let get = |set: Option<&ParamSet>, name: &str| set.and_then(|set| set.get(name)).map(Box::<[u8]>::from);
-    let who = |set| [AUTHORIZATION, ROLE].map(|name| get(set, name));
+    let (of_client, of_server) = (Values::of(client), Values::of(server));
     let plain = |set: Option<&'_ ParamSet>| -> Vec<Box<str>> {
         let names = set.iter().flat_map(|set| set.iter()).map(|(name, _)| name);
         names.filter(|name| !says_who(name)).map(Box::from).collect()
     };
     let mut all = SmallVec::new();
-    let (is, was) = (who(client), who(server));
+    let (is, was) = (of_client.who(), of_server.who());
     if is != was && was.iter().any(Option::is_some) {
         // It resets the role, too.
         all.extend([(AUTHORIZATION.into(), None), (ROLE.into(), None)]);
     }
-    let gone = plain(server).into_iter().filter(|name| get(client, name).is_none());
+    let gone = plain(server).into_iter().filter(|name| of_client.get(name).is_none());
     all.extend(gone.map(|name| (name, None)));
     let wanted = client.into_iter().flat_map(ParamSet::iter).map(|(name, value)| (name, Some(Box::from(value))));
     let lacks = |name: &str, value: &Option<Box<[u8]>>| match says_who(name) {
         true => is != was,
-        false => *value != get(server, name),
+        false => value.as_deref() != of_server.get(name),
     };
     all.extend(wanted.filter(|(name, value)| lacks(name, value)).map(|(name, value)| (name.into(), value)));
     all
 }
+
+/// The values of a set by their names, also of one that has thousands.
+enum Values<'a> {
+    Few(Option<&'a ParamSet>),
+    Many(HashMap<&'a str, &'a [u8], foldhash::fast::RandomState>),
+}
+
+impl<'a> Values<'a> {
+    fn of(set: Option<&'a ParamSet>) -> Self {
+        match set {
+            Some(many) if many.len() > FEW => Self::Many(many.iter().collect()),
+            few => Self::Few(few),
+        }
+    }
+
+    /// As whom the session acts.
+    fn who(&self) -> [Option<&'a [u8]>; 2] {
+        [AUTHORIZATION, ROLE].map(|name| self.get(name))
+    }
+
+    /// Names are in small letters.
+    fn get(&self, name: &str) -> Option<&'a [u8]> {
+        match self {
+            Self::Few(few) => few.and_then(|few| few.get(name)),
+            Self::Many(many) => many.get(name).copied(),
+        }
+    }
+}
+
+/// So many are looked through faster than they are put in order.
+const FEW: usize = 32;
 
 /// Whether some of them may have been set because of the role which the session has, so that others may not reset them one
 /// by one. (RESET ALL everybody may.)

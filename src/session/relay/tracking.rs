@@ -8,10 +8,10 @@ use super::Stop;
 use super::ending::until_nul;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay, Take};
-use super::namespace::is_of_names;
 use super::own::{Own, outlasts_reset, outlasts_rollback};
 use super::pipeline::Owed;
 use super::prepared::Statement;
+use super::running::Running;
 use super::settings::has_hasty_timeout;
 use super::steps::Steps;
 use super::table::{Reading, is_read_by};
@@ -32,41 +32,6 @@ const LARGE_OBJECTS: [u32; 14] = [715, 764, 767, 952, 953, 954, 955, 956, 957, 9
 
 /// `currval()` and `lastval()`.
 const ASK_NUMBER: [u32; 2] = [1575, 2559];
-
-/// What the statements of a text do, and how many of them have come to their end.
-#[derive(Debug)]
-pub struct Running {
-    statements: Box<[Deeds]>,
-    done: usize,
-    /// One of them takes a name or gives one back.
-    names: bool,
-}
-
-impl Running {
-    fn new(statements: Box<[Deeds]>) -> Self {
-        let names = statements.iter().flatten().any(is_of_names);
-        Self { statements, done: 0, names }
-    }
-
-    /// Whether there is more than one.
-    pub(super) fn is_several(&self) -> bool {
-        self.statements.len() > 1
-    }
-
-    /// Whether one of them takes the name of a prepared statement or gives one back, be it done or not.
-    pub(super) fn names(&self) -> bool {
-        self.names
-    }
-
-    /// What those do that are not done yet.
-    pub(super) fn deeds(&self) -> impl Iterator<Item = &Deed> + Clone {
-        self.statements.iter().flatten()
-    }
-
-    pub(super) fn current(&self) -> &[Deed] {
-        self.statements.get(self.done).map_or(&[], |deeds| deeds)
-    }
-}
 
 impl Relay {
     /// What makes the client's server fit for the next one, and ends what ties the client to it.
@@ -346,7 +311,7 @@ impl Relay {
     /// undone: then the server has it right, of which not all was believed. Of one that is lost nothing is believed.
     pub(super) fn restore(&mut self, server: &mut Attached<'_>, lost: bool, steps: &mut Steps) {
         let Some(base) = self.base.clone() else { return };
-        for name in &server.exchange.session.restored {
+        for name in &server.exchange.session.restored.clone() {
             let resets = self.own.as_deref().is_some_and(|own| own.has_reset(name));
             // What a prefix has to do with it is known already.
             let changes = server.exchange.changes.iter().any(|change| change.name.eq_ignore_ascii_case(name));
@@ -355,6 +320,9 @@ impl Relay {
                 false if changes || lost => None,
                 false => server.params.get(name),
             };
+            if let (Some(before), false) = (self.params.get(name), lost) {
+                server.exchange.notes_before(name, before.into());
+            }
             if value.is_some_and(|value| self.tell(name, value, steps)) || resets {
                 *server.matched = None;
             }

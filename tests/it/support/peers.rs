@@ -223,6 +223,37 @@ impl Parrot {
         Self { port, visits, _open: open }
     }
 
+    /// It lets everybody in, and says this, or nothing, and hangs up once it is asked for something.
+    pub(crate) fn letting_in(words: &'static [u8]) -> Self {
+        let port = PortClaim::anywhere().expect("a free port");
+        let visits = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&visits);
+        let reports = [
+            ("server_version", "15.1"),
+            ("client_encoding", "UTF8"),
+            ("DateStyle", "ISO, MDY"),
+            ("TimeZone", "UTC"),
+            ("standard_conforming_strings", "on"),
+            ("application_name", ""),
+        ];
+        let mut login = b"R\0\0\0\x08\0\0\0\0".to_vec();
+        for (name, value) in reports {
+            login.push(b'S');
+            login.extend_from_slice(&u32::try_from(name.len() + value.len() + 6).expect("short").to_be_bytes());
+            login.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+        }
+        login.extend_from_slice(b"K\0\0\0\x0c\0\0\0\x01\0\0\0\x02Z\0\0\0\x05I");
+        let open = Listening::on(port.number(), move |mut client| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut packet = [0; 1024];
+            let _ = client.read(&mut packet)?;
+            client.write_all(&login)?;
+            let _ = client.read(&mut packet)?;
+            client.write_all(words)
+        });
+        Self { port, visits, _open: open }
+    }
+
     /// An ErrorResponse with FATAL, this SQLSTATE and text.
     pub(crate) fn refusing(code: &str, text: &str) -> Self {
         Self::saying(fatal(code, text))

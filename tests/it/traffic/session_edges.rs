@@ -182,6 +182,41 @@ fn what_is_refused_takes_nothing_from_what_was_sent_behind_it() {
 }
 
 #[test]
+fn so_much_is_remembered_of_a_clients_settings_and_no_more() {
+    let (_database, pooler) = one_server("edges_memory");
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let long = |name: &str, byte: &str| query(&format!("SET app.{name} = '{}'", byte.repeat(200_000)));
+    let full = "[54000 too many settings, or too long ones, for this pooler to remember]";
+    for name in ["a", "b", "c", "d", "e", "a", "b"] {
+        assert_eq!(asks(&mut one, &long(name, "x"), 1), "CZ", "{name}");
+    }
+    let parameter = [parse("", "SELECT set_config('app.f', $1, false)"), bind("", "", &[&[b'x'; 200_000]])].concat();
+    for bytes in [long("f", "x"), [parameter, execute("", 0), sync()].concat()] {
+        let answer = asks(&mut one, &bytes, 1);
+        assert!(answer.contains(full), "{answer}");
+    }
+    assert_eq!(asks(&mut one, &query("SET LOCAL app.f = 'x'; RESET app.e"), 1), "CCZ");
+    assert_eq!(asks(&mut one, &long("f", "x"), 1), "CZ");
+    // What a savepoint would put back counts, too: once for each.
+    asks(&mut two, &query("BEGIN"), 1);
+    for round in 0..200 {
+        let answer = asks(&mut two, &long("a", &(round % 10).to_string()), 1);
+        assert_eq!(answer, "CZ", "{round}");
+        if round == 2 {
+            asks(&mut two, &query("SAVEPOINT s"), 1);
+        }
+    }
+    let mut savepoint = |byte: &str| {
+        asks(&mut two, &query("SAVEPOINT s"), 1);
+        asks(&mut two, &long("a", byte), 1)
+    };
+    assert!(["p", "q", "r", "s", "t", "u"].iter().any(|byte| savepoint(byte).contains(full)));
+    assert_eq!(asks(&mut two, &query("ROLLBACK TO s"), 1), "CZ");
+    asks(&mut two, &query("ROLLBACK"), 1);
+    assert_eq!(seen(&mut two, &mut one, "app.a")[0], "-");
+}
+
+#[test]
 fn numbers_are_what_the_server_makes_of_them() {
     let (_database, pooler) = one_server("edges_numbers");
     let (mut one, mut two) = (app(&pooler), app(&pooler));

@@ -67,6 +67,7 @@ impl Pump {
 
     fn give_back(&mut self, now: Option<(Instant, u64)>, scratch: &mut Scratch) {
         let Some(active) = self.active.take() else { return };
+        self.lost_in_a_row = 0;
         self.forget_speaker(&active);
         let Active { lease, mut work } = active;
         let (now, micros) = now.unwrap_or_else(|| {

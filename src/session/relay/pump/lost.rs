@@ -34,6 +34,11 @@ impl Pump {
             return Err(End::ServerLost { cause, told: active.work.told });
         };
         events::server_lost(&self.shared, self.shared.pool.key(), &at, &cause, outcome(aftermath));
+        let in_vain = aftermath == Aftermath::Unnoticed && !self.held.is_empty();
+        self.lost_in_a_row = if in_vain { self.lost_in_a_row + 1 } else { 0 };
+        if self.lost_in_a_row >= IN_A_ROW_MAX {
+            return Err(End::ServerLost { cause, told: active.work.told });
+        }
         self.gone |= write_out(&mut self.client, cx, &scratch.steps.to_client, &[], &mut self.to_client).is_err();
         if let Some(active) = self.active.take() {
             self.forget_speaker(&active);
@@ -51,6 +56,10 @@ impl Pump {
         self.feed_held(cx, scratch)
     }
 }
+
+/// So many servers may be lost one after the other before any has got the client's message: it would be tried for ever where
+/// all take a login and nothing else.
+const IN_A_ROW_MAX: u8 = 5;
 
 fn outcome(aftermath: Aftermath) -> ServerLoss {
     match aftermath {
