@@ -5,6 +5,7 @@
 mod deadpool;
 mod pgbench;
 mod psql;
+mod sequences;
 mod tokio_postgres;
 
 use crate::support::programs::{node, python, run};
