@@ -159,7 +159,8 @@ impl Catalog {
 
     /// What a word may do that stands in code: as the name of anything, or because DDL begins with it.
     pub fn in_code(&self, word: &[u8]) -> Danger {
-        self.function(word).or(self.named(word)).or(if judge::DDL.contains(&word) {
+        let reads = self.readers.when(judge::UPKEEP.contains(&word));
+        self.function(word).or(self.named(word)).or(reads).or(if judge::DDL.contains(&word) {
             self.any_ddl
         } else {
             Danger::default()

@@ -301,6 +301,11 @@ fn touches(danger: Danger, catalog: Option<&Catalog>, add: &mut dyn FnMut(Deed))
 /// So many settings the code of one DO is believed to set.
 const MAY_SET_MAX: usize = 32;
 
+/// Whether each part of a setting's name can be written as an identifier, and is not cut then.
+fn is_whole(name: &[u8]) -> bool {
+    name.split(|byte| *byte == b'.').all(|part| (1..=code::NAME_MAX).contains(&part.len()))
+}
+
 /// What it means that a setting of this name may have been set; `None`: nothing that outlasts its transaction.
 fn may_set(name: &[u8]) -> Option<Deed> {
     let name = today(name);
@@ -308,9 +313,11 @@ fn may_set(name: &[u8]) -> Option<Deed> {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.$".contains(byte);
     Some(match name {
         // A role may be lost with it.
-        b"session_authorization" | b"seed" | b"" => Deed::Unclear(Doubt::Setting),
+        b"session_authorization" | b"seed" => Deed::Unclear(Doubt::Setting),
+        // Nor may everybody see these.
+        b"dynamic_library_path" | b"session_preload_libraries" => Deed::Unclear(Doubt::Setting),
         name if OF_TRANSACTION.contains(&name) => return None,
-        name if name.iter().all(plain) => Deed::MaySet(name.into()),
+        name if name.iter().all(plain) && is_whole(name) => Deed::MaySet(name.into()),
         _ => Deed::Unclear(Doubt::Setting),
     })
 }

@@ -109,7 +109,7 @@ impl Relay {
         heard: &mut Heard,
     ) -> Result<Take, FrameError> {
         if server.exchange.pipeline.inquires()
-            && let Some(take) = self.hear_inquiry(server, header, have)?
+            && let Some(take) = self.hear_inquiry(server, header, have, steps)?
         {
             return Ok(take);
         }

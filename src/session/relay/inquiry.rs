@@ -95,24 +95,46 @@ fn add<T: PartialEq + Clone, A: smallvec::Array<Item = T>>(all: &mut SmallVec<A>
 pub(super) enum Asked {
     /// Whether something of this kind is there.
     Is(What),
-    /// What values these have.
-    Settings(Box<[Name]>),
+    /// What is set in the session of these, which are PostgreSQL's own.
+    Listed,
+    /// The values of these, which no view tells of.
+    Values(Box<[Name]>),
+    /// What they would be without: with these values.
+    Defaults(Box<[Name]>, simple::Row),
 }
 
-impl Asked {
-    fn question(&self) -> String {
-        match self {
-            Self::Is(asked) => {
-                QUESTIONS.iter().find(|(what, _)| what == asked).map_or("SELECT", |(_, text)| text).to_owned()
-            }
-            Self::Settings(names) => {
-                let value =
-                    |name: &Name| format!("pg_catalog.current_setting('{}', true)", String::from_utf8_lossy(name));
-                format!("SELECT {}", names.iter().map(value).collect::<Vec<_>>().join(", "))
-            }
+/// One row for each of these that the client may see.
+const LISTED: &str = "SELECT name, pg_catalog.current_setting(name), source, context FROM pg_catalog.pg_settings \
+     WHERE name OPERATOR(pg_catalog.=) ANY ('{$NAMES}'::pg_catalog.text[])";
+
+/// A setting that one of PostgreSQL's views tells of. (`role` is not among them.)
+fn is_listed(name: &Name) -> bool {
+    !name.contains(&b'.') && **name != *ROLE.as_bytes()
+}
+
+/// Adds what is asked about settings.
+fn ask_settings(names: &[Name], asked: &mut SmallVec<[Asked; 2]>, text: &mut String) {
+    let (listed, others): (Vec<_>, Vec<_>) = names.iter().cloned().partition(is_listed);
+    let word = |name: &Name| String::from_utf8_lossy(name).into_owned();
+    if !listed.is_empty() {
+        asked.push(Asked::Listed);
+        text.push_str(&LISTED.replace("$NAMES", &listed.iter().map(word).collect::<Vec<_>>().join(",")));
+        text.push_str("; ");
+    }
+    if !others.is_empty() {
+        let values = others.iter().map(|name| format!("pg_catalog.current_setting('{}', true)", word(name)));
+        let values = values.collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("SELECT {values}; "));
+        for name in &others {
+            text.push_str(&format!("RESET \"{}\"; ", word(name).replace('.', "\".\"")));
         }
+        text.push_str(&format!("SELECT {values}; "));
+        asked.push(Asked::Values(others.into()));
     }
 }
+
+/// Whatever the client's transactions begin with: a question waits for no other transaction.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; ";
 
 impl Relay {
     /// Asks, if the server is idle and owes nothing, and something may be there or gone that ties the client to it, or may be
@@ -128,24 +150,28 @@ impl Relay {
         // Where there is something already, whatever was made goes with it.
         perhaps.there.retain(|what| !ties(what));
         let asks = |what: &What| if ties(what) { gone.contains(what) } else { perhaps.there.contains(what) };
-        let kinds = QUESTIONS.iter().map(|(what, _)| *what).filter(asks);
         // Of those that it reports the server has told us.
         let is_reported = |name: &Name| str::from_utf8(name).is_ok_and(|name| self.params.get(name).is_some());
         perhaps.set.retain(|name| !is_reported(name));
-        let settings = (!perhaps.set.is_empty()).then(|| Asked::Settings(perhaps.set.to_vec().into()));
-        // Who may not see a setting is refused: the other answers are there by then.
-        let asked: SmallVec<[Asked; 2]> = kinds.map(Asked::Is).chain(settings).collect();
+        let (mut asked, mut text) = (SmallVec::new(), BEGIN.to_owned());
+        for (what, question) in QUESTIONS.iter().filter(|(what, _)| asks(what)) {
+            asked.push(Asked::Is(*what));
+            text.push_str(question);
+            text.push_str("; ");
+        }
+        // Of what may be refused the other answers are there by then.
+        ask_settings(&perhaps.set, &mut asked, &mut text);
         if asked.is_empty() {
             return;
         }
-        let text = asked.iter().map(Asked::question).collect::<Vec<_>>().join("; ");
+        text.push_str(ROLLBACK);
+        asked.reverse();
+        exchange.session.asking = asked;
         // It drops the unnamed statement.
         if std::mem::replace(&mut exchange.has_unnamed, false) {
             self.unnamed.keep(&exchange.unnamed);
         }
-        steps.to_server.own(|out| put_frame(out, frontend::QUERY, &[text.as_bytes(), b"\0"]));
-        exchange.pipeline.push(Owed::Inquiry);
-        exchange.session.asking = asked.into_iter().rev().collect();
+        ask(exchange, &text, steps);
     }
 
     /// The server's answer to a question of ours goes nowhere. `None`: it is no part of the answer.
@@ -154,40 +180,81 @@ impl Relay {
         server: &mut Attached<'_>,
         header: Header,
         have: &[u8],
+        steps: &mut Steps,
     ) -> Result<Option<Take>, FrameError> {
         let whole = have.len() == header.total;
         match header.tag {
             backend::NOTICE | backend::NOTIFICATION | backend::PARAMETER_STATUS | backend::ERROR => Ok(None),
             backend::COMMAND_COMPLETE | backend::READY if !whole => Ok(Some(Take::More)),
-            backend::DATA_ROW if matches!(server.exchange.session.asking.last(), Some(Asked::Settings(_))) => {
-                // A longer answer is not read.
-                let reads = header.total <= READ_MAX;
-                if !whole && reads {
+            backend::DATA_ROW if !matches!(server.exchange.session.asking.last(), Some(Asked::Is(_)) | None) => {
+                if !whole && header.total <= READ_MAX {
                     return Ok(Some(Take::More));
                 }
-                if let Some(Asked::Settings(names)) = server.exchange.session.asking.pop()
-                    && let Some(values) = simple::row(&have[HEADER..]).filter(|_| reads)
-                {
-                    server.exchange.session.perhaps.set.clear();
-                    self.are_set(server, &names, &values);
-                }
+                // A longer answer is not read.
+                let row = simple::row(&have[HEADER..]).filter(|_| header.total <= READ_MAX);
+                self.hear_values(server, row);
                 Ok(Some(Take::Drop))
             }
             backend::COMMAND_COMPLETE => {
-                if let Some(Asked::Is(what)) = server.exchange.session.asking.pop() {
-                    server.exchange.session.perhaps.there.retain(|there| *there != what);
-                    self.has(what, have[HEADER..] != *b"SELECT 0\0");
-                }
+                self.hear_end(server, &have[HEADER..]);
                 Ok(Some(Take::Drop))
             }
             backend::READY => {
-                if have.get(HEADER).copied().and_then(Status::from_byte) != Some(Status::Idle) {
-                    return Err(FrameError::Tag(backend::READY));
-                }
+                let status = have.get(HEADER).copied().and_then(Status::from_byte);
                 answered(server.exchange);
+                match status {
+                    Some(Status::Idle) => {}
+                    // It was refused, or took too long: what it did not answer is undone when the client gives it back.
+                    Some(Status::Failed) => ask(server.exchange, ROLLBACK, steps),
+                    _ => return Err(FrameError::Tag(backend::READY)),
+                }
                 Ok(Some(Take::Drop))
             }
             _ => Ok(Some(Take::Drop)),
+        }
+    }
+
+    /// A row of the answer about settings; `None`: it was not read.
+    fn hear_values(&mut self, server: &mut Attached<'_>, row: Option<simple::Row>) {
+        let asking = &mut server.exchange.session.asking;
+        match (asking.pop(), row) {
+            // What is not asked any more is undone.
+            (_, None) => asking.clear(),
+            (Some(Asked::Listed), Some(row)) => {
+                asking.push(Asked::Listed);
+                self.is_listed(server, &row);
+            }
+            (Some(Asked::Values(names)), Some(row)) => asking.push(Asked::Defaults(names, row)),
+            (Some(Asked::Defaults(names, values)), Some(defaults)) => {
+                for ((name, value), default) in names.iter().zip(values).zip(defaults) {
+                    let Ok(text) = str::from_utf8(name) else { continue };
+                    let same = there(server, text) == value.as_deref();
+                    self.is_set(server, text, value.as_deref().filter(|_| same || value != default));
+                    server.exchange.session.perhaps.set.retain(|asked| asked != name);
+                }
+            }
+            (_, Some(_)) => {}
+        }
+    }
+
+    /// A part of the question has come to its end, with this tag.
+    fn hear_end(&mut self, server: &mut Attached<'_>, tag: &[u8]) {
+        let session = &mut server.exchange.session;
+        if !tag.starts_with(b"SELECT ") {
+            return;
+        }
+        match session.asking.last() {
+            Some(&Asked::Is(what)) => {
+                session.asking.pop();
+                session.perhaps.there.retain(|there| *there != what);
+                self.has(what, tag != b"SELECT 0\0");
+            }
+            Some(Asked::Listed) => {
+                session.asking.pop();
+                // What is not among them is no setting of this server's.
+                session.perhaps.set.retain(|name| !is_listed(name));
+            }
+            _ => {}
         }
     }
 
@@ -199,30 +266,46 @@ impl Relay {
         self.own.iter_mut().for_each(|own| own.has(what, there));
     }
 
-    /// These settings have these values.
-    fn are_set(&mut self, server: &mut Attached<'_>, names: &[Name], values: &[Option<Box<[u8]>>]) {
-        let assigned = server.assigned.as_ref();
-        for (name, value) in names.iter().zip(values) {
-            let Ok(name) = str::from_utf8(name) else { continue };
-            let there = server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
-            let (was, value) = (there.settings().get(name), value.as_deref());
-            let value = value.filter(|value| name != ROLE || *value != b"none");
-            // A setting of that name was there once, and is not any more.
-            let value = value.filter(|value| !value.is_empty() || !name.contains('.') || was.is_some());
-            if was == value {
-                continue;
-            }
-            let own = self.own.get_or_insert_default();
-            own.shares_channels = self.listen == Listen::Shared;
-            if own.bytes_with(value.map(|value| (name.as_bytes(), value)).into_iter()) > SETTINGS_MAX {
-                // It is not followed.
-                doubts(server.exchange, Doubt::Setting);
-            } else {
-                self.sessions(server.exchange, |session| session.is_set(name, value));
-            }
+    /// A setting's name, value, source and context.
+    fn is_listed(&mut self, server: &mut Attached<'_>, row: &[Option<Box<[u8]>>]) {
+        let [Some(name), value, Some(source), Some(context)] = row else { return };
+        let Ok(name) = str::from_utf8(name) else { return };
+        let value = value.as_deref().filter(|_| **source == *b"session");
+        if value.is_some() && **context != *b"user" && there(server, name) != value {
+            // Not everybody may set it, nor RESET it by itself.
+            return doubts(server.exchange, Doubt::Setting);
         }
+        self.is_set(server, name, value);
+    }
+
+    /// A setting has this value on the server, or its default there.
+    fn is_set(&mut self, server: &mut Attached<'_>, name: &str, value: Option<&[u8]>) {
+        if there(server, name) == value {
+            return;
+        }
+        let own = self.own.get_or_insert_default();
+        own.shares_channels = self.listen == Listen::Shared;
+        if own.bytes_with(value.map(|value| (name.as_bytes(), value)).into_iter()) > SETTINGS_MAX {
+            // It is not followed.
+            return doubts(server.exchange, Doubt::Setting);
+        }
+        let assigned = server.assigned.as_ref();
+        server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
+        self.sessions(server.exchange, |session| session.is_set(name, value));
         self.keep_assigned(server);
     }
+}
+
+/// What a server's setting is that was given to it; `None`: its default.
+fn there<'a>(server: &'a Attached<'_>, name: &str) -> Option<&'a [u8]> {
+    server.assigned.as_ref().and_then(|assigned| assigned.get(name))
+}
+
+const ROLLBACK: &str = "ROLLBACK";
+
+fn ask(exchange: &mut Exchange, text: &str, steps: &mut Steps) {
+    steps.to_server.own(|out| put_frame(out, frontend::QUERY, &[text.as_bytes(), b"\0"]));
+    exchange.pipeline.push(Owed::Inquiry);
 }
 
 fn answered(exchange: &mut Exchange) {

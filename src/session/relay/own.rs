@@ -100,9 +100,11 @@ impl Own {
         self.before = None;
     }
 
-    /// A setting has this value, or none of the client's own: the server says so between two transactions.
+    /// A setting has this value, or its default: the server says so between two transactions. Then it is as the client asked
+    /// for it in its startup packet: code has RESET it.
     pub fn is_set(&mut self, name: &str, value: Option<&[u8]>) {
-        self.sets(name, value);
+        let base = self.base.get(name).map(Box::<[u8]>::from);
+        self.sets(name, value.or(base.as_deref()));
         self.before = None;
     }
 

@@ -119,7 +119,7 @@ impl Draft {
     fn reading(&mut self, danger: Danger) {
         if !self.readers.has(danger) {
             self.readers = self.readers.or(danger);
-            self.news.extend(deeds::READERS.iter().map(|name| (Name::from(*name), danger)));
+            self.news.extend(deeds::READERS.iter().chain(&UPKEEP).map(|name| (Name::from(*name), danger)));
         }
     }
 
@@ -200,8 +200,10 @@ impl Draft {
                 let mut danger = Danger::default();
                 for dialect in [dialect, other].into_iter().take(1 + usize::from(doubtful)) {
                     danger = danger.or(deeds::judge_body(body, dialect, &mut note, &mut sets));
-                    let makes_table = &*function.language == "sql" && deeds::makes_table(body, dialect);
-                    danger = danger.or(Danger::MAKES.when(makes_table));
+                    if &*function.language == "sql" && deeds::makes_table(body, dialect) {
+                        // It is DDL.
+                        danger = danger.or(Danger::MAKES).or(note(DDL[2]));
+                    }
                 }
                 danger
             }
@@ -238,6 +240,9 @@ impl Draft {
 /// Words with which DDL begins that event triggers see.
 pub(super) const DDL: [&[u8]; 9] =
     [b"alter", b"comment", b"create", b"drop", b"grant", b"import", b"refresh", b"revoke", b"security"];
+
+/// Words in code that may run what hangs on relations which they don't name.
+pub(super) const UPKEEP: [&[u8]; 6] = [b"alter", b"analyze", b"cluster", b"reindex", b"truncate", b"vacuum"];
 
 /// Functions in C: those that can't change anything by their own word, and those of extensions that are known.
 fn is_clean(function: &Function) -> bool {

@@ -3,7 +3,7 @@
 use super::super::grammar::{Argument, Call, Kind, Statement};
 use super::super::lexer::Kind as Token;
 use super::super::source::{Source, Span};
-use super::{Deed, Deeds, Doubt, Name, What, may_set, nameless};
+use super::{Deed, Deeds, Doubt, Name, What, is_whole, may_set, nameless};
 use crate::sql::catalog::Danger;
 
 /// `set_config(name, value, is_local)`, of which some is known when it is bound.
@@ -199,6 +199,9 @@ impl SetConfig {
         let Some(Some(name)) = value(&self.name) else { return unclear };
         let Some(local) = local else { return may_be_set(&name) };
         let set = self.value.as_ref().map_or(Some(None), value);
+        if !is_whole(&name) && !local {
+            return unclear;
+        }
         match (local, set) {
             (true, _) => Deed::Local(name.to_ascii_lowercase().into()),
             (false, Some(None)) => Deed::Reset(name.to_ascii_lowercase().into()),
@@ -212,6 +215,7 @@ impl SetConfig {
         let (Given::Constant(name), Given::Constant(_)) = (&self.name, &self.local) else { return None };
         let name: Name = name.to_ascii_lowercase().into();
         match &self.value {
+            _ if !is_whole(&name) => Some(Deed::Unclear(Doubt::Setting)),
             None => Some(Deed::Reset(name)),
             Some(Given::Constant(value)) => Some(Deed::Set(name, value.clone())),
             Some(Given::Param(_)) => None,

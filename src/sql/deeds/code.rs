@@ -135,15 +135,19 @@ fn set_by_call(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Sets 
 }
 
 /// What is set by what stands behind SET or RESET.
-fn set_by_word(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Sets {
+fn set_by_word(words: impl Iterator<Item = Lexeme> + Clone, source: Source<'_>) -> Sets {
     let mut words = words.peekable();
     let text = |token: &Lexeme| source.text[token.start..token.end].to_ascii_lowercase();
-    match words.peek().map(text).as_deref() {
+    let Some(first) = words.peek().map(text) else { return Sets::Unknown };
+    let mut behind = words.clone().skip(1);
+    // It is the front of a name then.
+    let dotted = behind.next().is_some_and(|token| token.kind == Token::Dot);
+    match Some(&*first).filter(|_| !dotted) {
         Some(b"local" | b"transaction" | b"constraints") => return Sets::Nothing,
         // These are not the names of settings.
-        Some(b"all" | b"characteristics" | b"names" | b"schema" | b"time" | b"xml") | None => return Sets::Unknown,
+        Some(b"all" | b"characteristics" | b"names" | b"schema" | b"time" | b"xml") => return Sets::Unknown,
         Some(b"session") => _ = words.next(),
-        Some(_) => {}
+        Some(_) | None => {}
     }
     let mut name = Vec::new();
     while let Some(part) = words.next_if(|token| matches!(token.kind, Token::Word | Token::QuotedName)) {

@@ -2,7 +2,7 @@
 
 use super::session_functions::{database, left, resets, sends};
 use super::{app, rows, trusting};
-use crate::support::raw::{Raw, bind, execute, extended, parse, query, sync};
+use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
 
 use pglifeguard::app::demo::PortClaim;
 
@@ -105,12 +105,13 @@ fn what_the_server_does_not_tell_is_undone() {
     let database = database("by_code_hidden", CODE);
     let pooler = trusting(&database, 1).start();
     let (mut one, mut two) = (app(&pooler), app(&pooler));
+    // What can't be seen or is too long does not go along; what was set beside it does.
     for text in ["SELECT hides()", "SELECT long()"] {
         sends(&mut one, &query("SET app.other = 'mine'"));
         sends(&mut one, &query(text));
         let other = "SELECT nullif(current_setting('app.other', true), ''), current_setting('app.tenant', true)";
         assert_eq!(rows(&mut two, other), [["-", ""]], "{text}");
-        assert_eq!(rows(&mut one, other), [["mine", ""]], "{text}");
+        assert_eq!(rows(&mut one, other), [["mine", "h"]], "{text}");
     }
     database.sql("ALTER ROLE app SET dynamic_library_path = '/somewhere'");
     drop(pooler);
@@ -150,6 +151,110 @@ fn locks_and_temporary_tables_of_code_keep_the_server_while_they_are_there() {
         one.until(b'Z');
         assert_eq!(pins(&mut one), then, "{text}");
         assert_eq!(left(&mut two), "- 0 0 0", "{text}");
+    }
+}
+
+/// What is set for whoever connects, and by code that says so and does not do it.
+const ODD: &str = "
+    CREATE FUNCTION perhaps(boolean) RETURNS int LANGUAGE plpgsql AS $$BEGIN
+        IF $1 THEN SET session_replication_role = replica; SET log_min_duration_statement = 0; SET work_mem = '9MB';
+            SET search_path = nowhere; SET app.tenant = 'p'; SET no_such_setting = 1; END IF; RETURN 1; END$$;
+    CREATE FUNCTION perhaps_and_fails() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM perhaps(false); RAISE 'no'; END$$;
+    CREATE FUNCTION as_boss() RETURNS int SECURITY DEFINER LANGUAGE plpgsql AS $$BEGIN
+        SET session_replication_role = replica; RETURN 1; END$$;
+    CREATE FUNCTION empties() RETURNS text LANGUAGE plpgsql AS $$BEGIN
+        RETURN set_config('app.tenant', '', false); END$$;
+    CREATE FUNCTION is_none() RETURNS int LANGUAGE plpgsql AS $$BEGIN SET ROLE none; RETURN 1; END$$;
+    CREATE FUNCTION dotted() RETURNS int LANGUAGE plpgsql AS $$BEGIN
+        SET local.x = 'l'; SET transaction.x = 't'; SET constraints.x = 'c'; SET session.x = 's'; RETURN 1; END$$;
+    CREATE FUNCTION resets() RETURNS int LANGUAGE plpgsql AS $$BEGIN
+        SET work_mem = '9MB'; RESET work_mem; RESET app.wish; RETURN 1; END$$;
+    CREATE TABLE parent (n int PRIMARY KEY);
+    CREATE TABLE child (n int REFERENCES parent);
+    CREATE TRIGGER truncated BEFORE TRUNCATE ON child FOR EACH STATEMENT EXECUTE FUNCTION audits();
+    CREATE FUNCTION truncates() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS $$BEGIN TRUNCATE parent CASCADE; END$$;
+    CREATE FUNCTION guess(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$BEGIN
+        PERFORM pg_advisory_lock_shared(5); RETURN 1; END$$;
+    CREATE TABLE indexed (n int);
+    CREATE INDEX ON indexed (guess(n));
+    INSERT INTO indexed VALUES (1);
+    CREATE FUNCTION analyzes() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS $$BEGIN ANALYZE; END$$;
+    CREATE FUNCTION on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN PERFORM tenant('ev'); END$$;
+    CREATE EVENT TRIGGER on_ddl ON ddl_command_end EXECUTE FUNCTION on_ddl();
+    CREATE FUNCTION into_table() RETURNS int SECURITY DEFINER LANGUAGE sql AS 'SELECT 1 AS n INTO made_here; SELECT 1';
+    GRANT ALL ON audited, parent, child, indexed TO PUBLIC;";
+
+const ALL_SEEN: &str = "SELECT current_setting('app.tenant', true), current_setting('work_mem'), \
+    current_setting('search_path'), current_setting('session_replication_role'), current_user, \
+    nullif(concat(current_setting('local.x', true), current_setting('transaction.x', true), \
+        current_setting('constraints.x', true), current_setting('session.x', true)), ''), \
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())";
+
+#[test]
+fn what_code_only_speaks_of_is_as_it_was() {
+    let database = database("by_code_odd", &format!("{CODE} {ODD}"));
+    database.sql(&format!(
+        "DROP ROLE IF EXISTS by_code_group; CREATE ROLE by_code_group; GRANT by_code_group TO app; \
+        ALTER ROLE app IN DATABASE {0} SET role = 'by_code_group'; ALTER DATABASE {0} SET app.tenant = 'nobody'",
+        database.name
+    ));
+    let pooler = trusting(&database, 1).set("pin", "\"off\"").start();
+    let (mut one, mut two) = (app(&pooler), app(&pooler));
+    let seen = |client: &mut Raw| rows(client, ALL_SEEN).concat().join(" ");
+    let fresh = "nobody 4MB \"$user\", public origin by_code_group - 0";
+    let own = "own 6MB mine, public origin by_code_group - 0";
+    let mine = ["SET app.tenant = 'own'", "SET work_mem = '6MB'", "SET search_path = mine, public"];
+    let long = format!("SELECT set_config('app.{}', 'long', false)", "a".repeat(70));
+    for (texts, then) in [
+        (&["SELECT public.perhaps(false)"][..], ""),
+        (&["SELECT public.perhaps_and_fails()"], ""),
+        (&["SELECT public.perhaps(false); SELECT 1/0"], ""),
+        (&["SELECT public.as_boss()"], ""),
+        (&["SELECT public.empties()"], " 6MB mine, public origin by_code_group - 0"),
+        (&["SELECT public.is_none()"], "own 6MB mine, public origin app - 0"),
+        (&["SELECT public.dotted()"], "own 6MB mine, public origin by_code_group ltcs 0"),
+        (&["SELECT public.truncates()"], "t 6MB mine, public origin by_code_group - 0"),
+        (&["SELECT public.analyzes()"], ""),
+        (&["SELECT public.into_table()"], "ev 6MB mine, public origin by_code_group - 0"),
+        (&["DO $$BEGIN SET local.x = 'v'; END$$"], "own 6MB mine, public origin by_code_group v 0"),
+        (&[&long], ""),
+    ] {
+        all(&mut one, &mine);
+        // So that they come along with what follows.
+        assert_eq!(seen(&mut two), fresh);
+        all(&mut one, texts);
+        for _ in 0..2 {
+            assert_eq!(seen(&mut two), fresh, "{texts:?}");
+            assert_eq!(seen(&mut one), if then.is_empty() { own } else { then }, "{texts:?}");
+        }
+        let name = format!("SELECT current_setting('app.{}', true)", "a".repeat(70));
+        assert!(["", "-"].contains(&&*rows(&mut two, &name).concat()[0]), "{texts:?}");
+        all(&mut one, &["RESET ALL", "RESET ROLE"]);
+    }
+    let mut wishing = Raw::tcp(pooler.port());
+    let options = ("options", "-c work_mem=7MB -c app.wish=base");
+    wishing.send(&startup(V3_0, &[("user", "app"), ("database", "app"), options]));
+    wishing.until(b'Z');
+    all(&mut wishing, &["SELECT public.resets()"]);
+    assert_eq!(seen(&mut two), fresh);
+    let wishes = "SELECT current_setting('work_mem'), current_setting('app.wish', true)";
+    assert_eq!(rows(&mut wishing, wishes), [["7MB", "base"]], "RESET returns to these");
+}
+
+#[test]
+fn where_servers_are_not_kept_nothing_of_code_is_there_with_the_next_message() {
+    let database = database("by_code_next", CODE);
+    let pooler = trusting(&database, 1).set("pin", "\"off\"").start();
+    let mut one = app(&pooler);
+    for text in ["SELECT makes()", "SELECT locks(3)", "DO $$BEGIN CREATE TEMP TABLE made (n int); END$$"] {
+        for _ in 0..10 {
+            one.send(&[query(text), query(super::session_functions::FRESH)].concat());
+            one.until(b'Z');
+            one.until(b'Z');
+            one.send(&query(text));
+            one.until(b'Z');
+            assert_eq!(left(&mut one), "- 0 0 0", "{text}");
+        }
     }
 }
 

@@ -135,7 +135,7 @@ const CLEAN_USES: [&str; 9] = [
 ];
 
 /// What a session of a client that has done nothing is like.
-const FRESH: &str = "SELECT nullif(current_setting('app.tenant', true), ''), \
+pub(super) const FRESH: &str = "SELECT nullif(current_setting('app.tenant', true), ''), \
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
     (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()), \
     (SELECT count(*) FROM pg_listening_channels())";
