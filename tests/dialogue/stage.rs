@@ -123,6 +123,10 @@ impl Stage {
                 let (name, value) = rest.split_once('=').expect("name=value");
                 self.me().relay.params.set(name, value.as_bytes());
             }
+            "reports" => {
+                let (name, value) = rest.split_once('=').expect("name=value");
+                self.slot(self.server).params.set(name, value.as_bytes());
+            }
             "knows" => {
                 let params = &self.me().relay.params;
                 let pairs = params.iter().map(|(name, value)| format!("{name}={}", value.escape_ascii()));

@@ -27,6 +27,14 @@ enum Prefix<'a> {
 }
 
 impl Relay {
+    /// The same as [`Self::begin`], before a Query or a FunctionCall.
+    pub(super) fn begin_query(&mut self, server: &mut Attached<'_>, together: bool, steps: &mut Steps) -> bool {
+        server.exchange.begun || {
+            let together = together && ends_with_query(server);
+            self.begin(server, together, steps)
+        }
+    }
+
     /// Whether the server may lack settings of the client's.
     #[inline]
     pub(super) fn may_lack(&self, server: &Attached<'_>) -> bool {
@@ -85,6 +93,14 @@ impl Relay {
         }
         together
     }
+}
+
+/// Whether a Query or a FunctionCall ends the transaction that requests of the extended protocol before it have begun. From
+/// PostgreSQL 18 on an Execute has begun a block by then, which only a Sync ends.
+pub(super) fn ends_with_query(server: &Attached<'_>) -> bool {
+    let version = server.params.get("server_version").unwrap_or_default();
+    let digits = version.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0_u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))) < 18
 }
 
 /// What of ours was sent before the client's message is to be over before that.

@@ -7,7 +7,7 @@ use super::exchange::{Block, Exchange};
 use super::machine::{Attached, Relay, Stop, Take};
 use super::numbers::no_number_yet;
 use super::pipeline::Owed;
-use super::prefix::settle_before;
+use super::prefix::{ends_with_query, settle_before};
 use super::skipping::Spared;
 use super::steps::Steps;
 use super::words::{Effect, Said, first_word};
@@ -55,13 +55,14 @@ impl Relay {
 
     fn simple(&mut self, server: &mut Attached<'_>, owed: Owed, said: &Said, steps: &mut Steps) -> Take {
         server.exchange.asks(|in_block| said.allows_cancel(in_block));
-        if !self.begin(server, self.own_names && said.allows_prefix(), steps) {
+        if !self.begin_query(server, self.own_names && said.allows_prefix(), steps) {
             return Take::Stop(Stop::Hold);
         }
         if let Owed::Query { deeds: Some(running), .. } = &owed {
             // BEGIN wants to come first where it has an isolation level.
             let begins = matches!(said, Said::Several(words) if words.first().is_some_and(|word| word.begins()));
-            let alone = begins && server.exchange.pipeline.is_empty() && server.exchange.block == Block::Outside;
+            let apart = server.exchange.pipeline.is_empty() && server.exchange.block == Block::Outside;
+            let alone = apart && (begins || !ends_with_query(server));
             if !self.before_deeds(server, running.deeds(), steps) {
                 return Take::Stop(Stop::Hold);
             }

@@ -6,10 +6,11 @@ use smallvec::SmallVec;
 
 use super::Stop;
 use super::ending::until_nul;
-use super::exchange::Exchange;
+use super::exchange::{Block, Exchange};
 use super::machine::{Attached, Relay, Take};
 use super::own::{Own, outlasts_reset, outlasts_rollback};
 use super::pipeline::Owed;
+use super::prefix::{ends_with_query, settle_before};
 use super::prepared::Statement;
 use super::running::Running;
 use super::settings::has_hasty_timeout;
@@ -139,10 +140,15 @@ impl Relay {
         }
         let said = Said::One(first_word(b"select"));
         server.exchange.asks(|in_block| said.allows_cancel(in_block));
-        if !self.begin(server, self.own_names && said.allows_prefix(), steps) {
+        if !self.begin_query(server, self.own_names && said.allows_prefix(), steps) {
             return Take::Stop(Stop::Hold);
         }
+        let apart = server.exchange.pipeline.is_empty() && server.exchange.block == Block::Outside;
         if !self.before_code(server, Some(&deeds), steps) {
+            return Take::Stop(Stop::Hold);
+        }
+        if apart && !server.exchange.pipeline.is_empty() && !ends_with_query(server) {
+            settle_before(server.exchange, steps);
             return Take::Stop(Stop::Hold);
         }
         server.exchange.pipeline.push(Owed::Function);

@@ -113,13 +113,14 @@ fn what_the_server_does_not_tell_is_undone() {
         assert_eq!(rows(&mut two, other), [["-", ""]], "{text}");
         assert_eq!(rows(&mut one, other), [["mine", "h"]], "{text}");
     }
-    database.sql("ALTER ROLE app SET dynamic_library_path = '/somewhere'");
+    let role = format!("ALTER ROLE app IN DATABASE {}", database.name);
+    database.sql(&format!("{role} SET dynamic_library_path = '$libdir:/somewhere'"));
     drop(pooler);
     let pooler = trusting(&database, 1).start();
     sends(&mut app(&pooler), &query("SELECT hides()"));
     let path = "SELECT setting FROM pg_settings WHERE name = 'app.tenant'";
     assert_eq!(rows(&mut app(&pooler), path).concat(), [""; 0]);
-    database.sql("ALTER ROLE app RESET dynamic_library_path");
+    database.sql(&format!("{role} RESET dynamic_library_path"));
 }
 
 #[test]
