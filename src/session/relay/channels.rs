@@ -9,7 +9,7 @@ use super::alone::Alone;
 use super::exchange::{Exchange, Notifies, send_sync};
 use super::machine::{Relay, Stop, Take, put_complete, put_ready};
 use super::own::{Channels, Own};
-use super::pipeline::{How, Status};
+use super::pipeline::{How, Owed, Status};
 use super::requests::poison;
 use super::steps::Steps;
 use super::tracking::read;
@@ -135,7 +135,7 @@ impl Relay {
         if failed && !several {
             return Hears::Now;
         }
-        if self.remembers_too_much(deeds.clone()) {
+        if self.remembers_too_much(exchange, deeds.clone()) {
             return Hears::Never(too_many_settings());
         }
         if let Some(what) = deeds.clone().find_map(|deed| self.tie(deed))
@@ -157,16 +157,17 @@ impl Relay {
         hears
     }
 
-    /// Whether the client would have so many settings that they are not remembered.
-    fn remembers_too_much<'d>(&self, deeds: impl Iterator<Item = &'d Deed> + Clone) -> bool {
-        let mut sets = deeds.filter_map(|deed| match deed {
-            Deed::Set(name, value) => Some((&**name, &**value)),
-            _ => None,
-        });
-        let Some(first) = sets.next().filter(|_| self.tracks) else { return false };
-        let sets = std::iter::once(first).chain(sets);
-        let own = self.own.as_deref();
-        own.map_or_else(|| Own::default().bytes_with(sets.clone()), |own| own.bytes_with(sets.clone())) > SETTINGS_MAX
+    /// Whether the client would have so many settings that they are not remembered, with what it has sent before and is not
+    /// answered yet.
+    fn remembers_too_much<'d>(&self, exchange: &Exchange, deeds: impl Iterator<Item = &'d Deed> + Clone) -> bool {
+        if !self.tracks || sets(deeds.clone()).next().is_none() {
+            return false;
+        }
+        let under_way =
+            sets(exchange.pipeline.iter().flat_map(Owed::deeds)).map(|(name, value)| name.len() + value.len());
+        let none = Own::default();
+        let own = self.own.as_deref().unwrap_or(&none);
+        own.bytes_with(sets(deeds)) + under_way.sum::<usize>() > SETTINGS_MAX
     }
 
     /// What this ties the client to its server by.
@@ -357,6 +358,14 @@ fn no_tie(what: What) -> ErrorReply {
     };
     ErrorReply::error(SqlState::NOT_SUPPORTED, format!("this pooler does not support {what}"))
         .hint("They would keep a server for this client alone, and it is configured not to: pin = \"error\".")
+}
+
+/// The settings that these set, with their values.
+fn sets<'d>(deeds: impl Iterator<Item = &'d Deed>) -> impl Iterator<Item = (&'d [u8], &'d [u8])> {
+    deeds.filter_map(|deed| match deed {
+        Deed::Set(name, value) => Some((&**name, &**value)),
+        _ => None,
+    })
 }
 
 fn too_many_settings() -> ErrorReply {

@@ -14,7 +14,7 @@ use super::words::first_word;
 use crate::session::catalogs::DatabaseCatalog;
 use crate::sql::Dialect;
 use crate::sql::catalog::Catalog;
-use crate::sql::deeds::{self, Deed, Deeds};
+use crate::sql::deeds::{self, Deed, Deeds, Doubt};
 use crate::wire::frame;
 
 /// The catalog of a database, as all its sessions see it.
@@ -167,7 +167,10 @@ impl Functions {
         let mut deeds = deeds?;
         if let Some(last) = self.catalog.as_ref().and_then(|catalog| catalog.current.last.load_full()) {
             for (deeds, more) in deeds.iter_mut().zip(by(Some(&last)).unwrap_or_default()) {
-                let asked = more.into_iter().filter(|deed| matches!(deed, Deed::MaySet(_) | Deed::MayHold(_)));
+                let holds = |deed: &Deed| {
+                    matches!(deed, Deed::MaySet(_) | Deed::MayHold(_) | Deed::Unclear(Doubt::Code | Doubt::Text))
+                };
+                let asked = more.into_iter().filter(holds);
                 asked.for_each(|deed| {
                     if !deeds.contains(&deed) {
                         deeds.push(deed)

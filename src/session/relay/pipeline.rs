@@ -9,7 +9,7 @@ use super::prepared::Statement;
 use super::running::Running;
 pub use super::words::Effect;
 use crate::server::statements::StatementId;
-use crate::sql::deeds::Deeds;
+use crate::sql::deeds::{Deed, Deeds};
 use crate::wire::error::ErrorReply;
 
 /// What becomes of a reply.
@@ -121,6 +121,16 @@ pub struct Closed {
 }
 
 impl Owed {
+    /// What its statements do that are not done yet.
+    pub(super) fn deeds(&self) -> impl Iterator<Item = &Deed> {
+        let (query, execute) = match self {
+            Self::Query { deeds, .. } => (deeds.as_deref(), None),
+            Self::Execute { deeds, .. } => (None, deeds.as_deref()),
+            _ => (None, None),
+        };
+        query.into_iter().flat_map(Running::deeds).chain(execute.into_iter().flatten())
+    }
+
     /// Whether the server does not answer it: we do, when its turn comes, or nobody.
     fn is_answer(&self) -> bool {
         self.kinds().any(Kinds::ANSWER)

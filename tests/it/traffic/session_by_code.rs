@@ -279,6 +279,16 @@ fn what_nobody_knows_may_keep_the_server() {
             assert_eq!(pins, usize::from(kept), "{what}");
         }
         sends(&mut one, &query("DISCARD ALL"));
+        // Nor is it less known for what the transaction has defined before.
+        sends(
+            &mut one,
+            &query("BEGIN; DROP TABLE IF EXISTS nowhere; CREATE TABLE dropped (n int); DROP TABLE dropped"),
+        );
+        sends(&mut one, &query(sets));
+        sends(&mut one, &query("COMMIT"));
+        assert_eq!(left(&mut two), "- 0 0 0", "{pin}, {unknown}");
+        assert!(!kept || left(&mut one) == "1 0 1 0", "{pin}, {unknown}");
+        sends(&mut one, &query("DISCARD ALL"));
         assert!(!rows(&mut admin, "SHOW SERVERS").concat().contains(&"unknown".to_owned()));
         assert_eq!([left(&mut two), left(&mut one)], ["- 0 0 0", "- 0 0 0"]);
         sends(&mut one, &query(sets));

@@ -197,6 +197,12 @@ fn so_much_is_remembered_of_a_clients_settings_and_no_more() {
     }
     assert_eq!(asks(&mut one, &query("SET LOCAL app.f = 'x'; RESET app.e"), 1), "CCZ");
     assert_eq!(asks(&mut one, &long("f", "x"), 1), "CZ");
+    // So does what was sent before and is not answered yet.
+    let mut three = app(&pooler);
+    let piped: Vec<_> = (0..20).map(|at| extended(&format!("SET app.p{at} = '{}'", "x".repeat(200_000)))).collect();
+    let answer = asks(&mut three, &[piped.concat(), sync()].concat(), 1);
+    assert!(answer.contains(full) && answer.matches('C').count() == 5, "{answer}");
+    assert_eq!(seen(&mut three, &mut two, "app.p0"), ["-", "-"]);
     // What a savepoint would put back counts, too: once for each.
     asks(&mut two, &query("BEGIN"), 1);
     for round in 0..200 {
