@@ -311,13 +311,16 @@ fn may_set(name: &[u8]) -> Option<Deed> {
     let name = today(name);
     // In our question the name is to stand as it is.
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.$".contains(byte);
+    let (dot, begins) = (|byte: &u8| *byte == b'.', |part: &[u8]| part[0].is_ascii_alphabetic() || part[0] == b'_');
     Some(match name {
         // A role may be lost with it.
         b"session_authorization" | b"seed" => Deed::Unclear(Doubt::Setting),
         // Nor may everybody see these.
         b"dynamic_library_path" | b"session_preload_libraries" => Deed::Unclear(Doubt::Setting),
         name if OF_TRANSACTION.contains(&name) => return None,
-        name if name.iter().all(plain) && is_whole(name) => Deed::MaySet(name.into()),
+        // PostgreSQL's own extension has no settings but its own, which not everybody may set.
+        name if name.starts_with(b"plpgsql.") => Deed::Unclear(Doubt::Setting),
+        name if name.iter().all(plain) && is_whole(name) && name.split(dot).all(begins) => Deed::MaySet(name.into()),
         _ => Deed::Unclear(Doubt::Setting),
     })
 }

@@ -310,5 +310,11 @@ fn ask(exchange: &mut Exchange, text: &str, steps: &mut Steps) {
 
 fn answered(exchange: &mut Exchange) {
     exchange.pipeline.pop();
-    exchange.session.asking.clear();
+    let session = &mut exchange.session;
+    for asked in session.asking.drain(..) {
+        // What was not answered is asked again behind the next transaction.
+        if let Asked::Is(what) = asked {
+            add(&mut session.perhaps.gone, &what);
+        }
+    }
 }

@@ -115,6 +115,8 @@ fn what_code_sets_is_told_by_name() {
         ("f plpgsql begin perform set_config('a.' || x, 'x', false); end", "f"),
         ("f plpgsql begin perform set_config(x, 'a.b', false); end", "f"),
         ("f plpgsql begin perform set_config('a b', 'x', false); end", "f"),
+        ("f plpgsql begin perform set_config('a.1b', 'x', false); end", "f"),
+        ("f plpgsql begin set plpgsql.check_asserts = off; end", "f"),
         ("f plpgsql begin perform set_config('sort_mem', '1', false); end", "f-=work_mem"),
         ("f plpgsql begin perform set_config('session_authorization', x, false); end", "f"),
         ("f plpgsql begin set session \"A\".b to 1; reset c.d; set role none; end", "f-=a.b=c.d=role"),
