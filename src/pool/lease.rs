@@ -5,7 +5,7 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::places::{Busy, Slot};
 use super::pool::Pool;
@@ -92,12 +92,26 @@ impl Lease {
     pub async fn run(mut self, query: &str, resets: bool) -> Option<Self> {
         let limit = self.pool.settings().server_connect_timeout;
         match simple::run(&mut self, query, limit).await {
-            Ok(()) => {
-                if resets {
-                    self.assigned = None;
+            Ok(()) if resets => {
+                self.assigned = None;
+                // A reset goes back to before that.
+                match self.pool.connect_query() {
+                    None => Some(self),
+                    Some(query) => self.run_again(&query, limit).await,
                 }
-                Some(self)
             }
+            Ok(()) => Some(self),
+            Err(error) => {
+                self.discard_failed(CloseReason::ResetFailed, &error);
+                None
+            }
+        }
+    }
+
+    /// Runs `connect_query`, of which an error is ignored, as it is after the login.
+    async fn run_again(mut self, query: &str, limit: Option<Duration>) -> Option<Self> {
+        match simple::run(&mut self, query, limit).await {
+            Ok(()) | Err(SimpleError::Refused(_)) => Some(self),
             Err(error) => {
                 self.discard_failed(CloseReason::ResetFailed, &error);
                 None

@@ -149,6 +149,11 @@ impl Pool {
         self.settings.load_full()
     }
 
+    /// What servers of its database run when they have logged in.
+    pub fn connect_query(&self) -> Option<String> {
+        self.lock().target.database.connect_query.clone()
+    }
+
     /// Whether servers are reset after every transaction (`server_reset_query_always`).
     pub fn resets_always(&self) -> bool {
         self.resets_always.load(Ordering::Relaxed)

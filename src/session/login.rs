@@ -403,6 +403,7 @@ impl Client<'_> {
                 relay.recurring =
                     caches.then(|| context.recurring.of(&pool.key().database, settings.max_prepared_statements));
                 relay.refuses_ties = settings.pin == Pin::Error;
+                relay.has_connect_query = pool.connect_query().is_some();
                 relay.keeps_unknown = settings.pin == Pin::Auto && settings.unknown == Unknown::Pin;
                 relay.pinned = (settings.pin == Pin::Auto).then(|| Arc::clone(pool.pinned()));
             }

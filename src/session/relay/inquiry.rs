@@ -289,6 +289,7 @@ impl Relay {
             // It is not followed.
             return doubts(server.exchange, Doubt::Setting);
         }
+        self.leaves_settings(server.exchange);
         let assigned = server.assigned.as_ref();
         server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
         self.sessions(server.exchange, |session| session.is_set(name, value));

@@ -64,6 +64,8 @@ pub struct Relay {
     pub asks_numbers: bool,
     /// What would tie it to its server is refused.
     pub refuses_ties: bool,
+    /// Servers begin with settings to which no RESET returns (`connect_query`).
+    pub has_connect_query: bool,
     /// A client keeps its server on which nobody knows what it has left.
     pub keeps_unknown: bool,
     /// The unnamed statements that recur; `None`: each goes as it comes.
@@ -157,6 +159,7 @@ impl Relay {
             alone: None,
             tracks: false,
             refuses_ties: false,
+            has_connect_query: false,
             keeps_unknown: false,
             recurring: None,
             now: 0,

@@ -73,6 +73,7 @@ impl Relay {
             return true;
         }
         if !assignments.is_empty() {
+            self.leaves_settings(exchange);
             exchange.session.assigning = Some(own.cloned().unwrap_or_default());
             exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(server.assigned.as_ref())));
         }

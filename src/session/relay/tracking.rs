@@ -336,6 +336,14 @@ impl Relay {
         self.own.iter_mut().for_each(|own| own.restored());
     }
 
+    /// The client's settings are about to be, or are, others than those that `connect_query` has made: only a reset, and that
+    /// query, make them so for the next one.
+    pub(super) fn leaves_settings(&self, exchange: &mut Exchange) {
+        if self.has_connect_query {
+            doubts(exchange, Doubt::Setting);
+        }
+    }
+
     /// Nobody knows what the client leaves on its server.
     fn wonders(&mut self, exchange: &mut Exchange, doubt: Doubt) {
         doubts(exchange, doubt);
@@ -364,6 +372,9 @@ impl Relay {
                     // It ends the tie, and is no reason to believe that others may have the server.
                     server.exchange.session.is_spent |= *deed == Deed::DiscardAll && self.ties().any(outlasts_reset);
                     server.exchange.session.numbers.does(deed);
+                    if matches!(deed, Deed::Set(..) | Deed::Reset(_) | Deed::ResetAll | Deed::DiscardAll) {
+                        self.leaves_settings(server.exchange);
+                    }
                     let assigned = server.assigned.as_ref();
                     server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
                     self.own.get_or_insert_default().shares_channels = self.listen == Listen::Shared;

@@ -243,6 +243,42 @@ fn what_code_only_speaks_of_is_as_it_was() {
 }
 
 #[test]
+fn what_servers_begin_with_others_find_again() {
+    let code = "CREATE FUNCTION public.names() RETURNS int LANGUAGE plpgsql AS $$BEGIN
+            IF false THEN SET search_path = x; SET app.tenant = 'x'; END IF; RETURN 1; END$$;
+        CREATE SCHEMA sx; GRANT USAGE ON SCHEMA sx TO PUBLIC; CREATE TABLE sx.t AS SELECT 1 AS n;
+        GRANT ALL ON sx.t TO PUBLIC";
+    let database = database("by_code_connect", code);
+    let entry = format!(
+        "host = \"127.0.0.1\"\nport = {}\ndbname = \"{}\"\n\
+        connect_query = \"SET search_path TO sx; SELECT set_config('app.tenant', 'base', false)\"\n",
+        database.port(),
+        database.name
+    );
+    let pooler = trusting(&database, 1).section("databases.odd", &entry).start();
+    let connect = || Raw::trusted(pooler.port(), "app", "odd");
+    let (mut one, mut two) = (connect(), connect());
+    let reads = |client: &mut Raw| rows(client, "SELECT n, current_setting('app.tenant') FROM t").concat().join(" ");
+    for text in [
+        "SELECT public.names()",
+        "SET search_path = public",
+        "SET app.tenant = 'mine'",
+        "RESET ALL",
+        "DISCARD ALL",
+        "DO $$BEGIN EXECUTE 'SET search_path = public'; END$$",
+        "DO $$BEGIN SET app.tenant = 'mine'; END$$",
+    ] {
+        let mut three = connect();
+        all(&mut three, &[text]);
+        assert_eq!(reads(&mut two), "1 base", "{text}");
+        // With settings of its own, which come along.
+        all(&mut three, &["SELECT 1"]);
+        three.cut();
+        assert_eq!([reads(&mut two), reads(&mut one), reads(&mut connect())], ["1 base"; 3], "{text}");
+    }
+}
+
+#[test]
 fn where_servers_are_not_kept_nothing_of_code_is_there_with_the_next_message() {
     let database = database("by_code_next", CODE);
     let pooler = trusting(&database, 1).set("pin", "\"off\"").start();
