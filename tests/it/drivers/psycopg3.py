@@ -123,28 +123,36 @@ def half_read_copy(conn, me):
 
 def cancel(conn, me):
     for inside in (False, True):
-        timer = threading.Timer(0.3, conn.cancel_safe if inside else conn.cancel)
-        raises(errors.QueryCanceled, lambda: sleep(conn, inside, timer))
+        request = conn.cancel_safe if inside else conn.cancel
+        raises(errors.QueryCanceled, lambda: sleep(conn, inside, request))
         assert one(conn, "SELECT %s::int", (me,)) == me
 
 
-def sleep(conn, inside_a_transaction, timer):
+def sleep(conn, inside_a_transaction, request):
     if not inside_a_transaction:
-        return interrupted_sleep(conn, timer)
+        return interrupted_sleep(conn, request)
     with conn.transaction():
         conn.execute("SELECT 1")
-        interrupted_sleep(conn, timer)
+        interrupted_sleep(conn, request)
 
 
-def interrupted_sleep(conn, timer):
-    # The timer starts right before the query: a request that comes while nothing runs is lost, and has to be.
-    timer.start()
+def interrupted_sleep(conn, request):
+    answered = threading.Event()
+
+    def ask():
+        # A request that comes while nothing runs is lost, and has to be.
+        while not answered.wait(0.3):
+            request()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
     try:
         conn.execute("SELECT pg_sleep(60)")
     finally:
         # PostgreSQL signals a backend twice, the second time as a member of its process group. The request's connection
         # is closed when both signals are sent: until then the second may still hit what comes next, such as ROLLBACK.
-        timer.join()
+        answered.set()
+        asking.join()
 
 
 def pipelines(conn, me):
