@@ -5,7 +5,7 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::places::{Busy, Slot};
 use super::pool::Pool;
@@ -91,27 +91,19 @@ impl Lease {
     /// Runs this query, which leaves the server with its own defaults if it `resets`. If it fails, the server is closed.
     pub async fn run(mut self, query: &str, resets: bool) -> Option<Self> {
         let limit = self.pool.settings().server_connect_timeout;
-        match simple::run(&mut self, query, limit).await {
-            Ok(()) if resets => {
-                self.assigned = None;
-                // A reset goes back to before that.
-                match self.pool.connect_query() {
-                    None => Some(self),
-                    Some(query) => self.run_again(&query, limit).await,
-                }
-            }
-            Ok(()) => Some(self),
-            Err(error) => {
-                self.discard_failed(CloseReason::ResetFailed, &error);
-                None
+        let mut outcome = simple::run(&mut self, query, limit).await;
+        if resets && outcome.is_ok() {
+            self.assigned = None;
+            // It goes back to before that, of which an error is ignored, as it is after the login.
+            if let Some(query) = self.pool.connect_query() {
+                outcome = match simple::run(&mut self, &query, limit).await {
+                    Err(SimpleError::Refused(_)) => Ok(()),
+                    outcome => outcome,
+                };
             }
         }
-    }
-
-    /// Runs `connect_query`, of which an error is ignored, as it is after the login.
-    async fn run_again(mut self, query: &str, limit: Option<Duration>) -> Option<Self> {
-        match simple::run(&mut self, query, limit).await {
-            Ok(()) | Err(SimpleError::Refused(_)) => Some(self),
+        match outcome {
+            Ok(()) => Some(self),
             Err(error) => {
                 self.discard_failed(CloseReason::ResetFailed, &error);
                 None

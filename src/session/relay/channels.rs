@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::alone::Alone;
 use super::exchange::{Exchange, Notifies, send_sync};
 use super::machine::{Relay, Stop, Take, put_complete, put_ready};
-use super::own::{Channels, Own};
+use super::own::{Channels, Own, SETTINGS_MAX};
 use super::pipeline::{How, Owed, Status};
 use super::requests::poison;
 use super::steps::Steps;
@@ -20,9 +20,6 @@ use crate::wire::frame::{HEADER, Header};
 
 /// A LISTEN or UNLISTEN that is longer is not looked for without a server.
 const SHORT: usize = 1024;
-
-/// What the pooler remembers of a client's settings, in bytes; as much again for the server that it has.
-pub(super) const SETTINGS_MAX: usize = 1024 * 1024;
 
 /// What a client has asked the connection for that listens: what it listens to, and what statements wait for.
 /// A client may listen to thousands of channels: no step looks at all of them.
@@ -300,7 +297,7 @@ impl Relay {
             _ => return None,
         };
         self.channels_moved = true;
-        let own: &mut Own = self.own.get_or_insert_default();
+        let own = self.own_session();
         own.shares_channels = true;
         own.does(deed, |_| false);
         own.commits();

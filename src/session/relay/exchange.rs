@@ -357,6 +357,11 @@ impl Exchange {
         !self.changes.is_empty() || self.session.assigning.is_some()
     }
 
+    /// Whether what the client sends now is the first of its transaction.
+    pub(super) fn begins_transaction(&self) -> bool {
+        self.pipeline.is_empty() && self.block == Block::Outside
+    }
+
     /// A setting of the client's changes that was this when its transaction began, unless that has changed it before.
     pub(super) fn notes_before(&mut self, name: &str, value: Box<[u8]>) {
         if !self.before.iter().any(|(noted, _)| noted.eq_ignore_ascii_case(name)) {

@@ -6,15 +6,13 @@
 use smallvec::SmallVec;
 
 use super::backend::Take;
-use super::channels::SETTINGS_MAX;
 use super::exchange::Exchange;
 use super::machine::{Attached, Relay};
-use super::own::{Own, ROLE};
+use super::own::{Own, ROLE, SETTINGS_MAX};
 use super::pipeline::{Owed, Status};
 use super::prepared::put_frame;
 use super::steps::Steps;
 use super::tracking::{READ_MAX, doubts};
-use crate::config::model::Listen;
 use crate::server::simple;
 use crate::sql::deeds::{Deed, Doubt, Name, What};
 use crate::wire::frame::{FrameError, HEADER, Header};
@@ -222,7 +220,7 @@ impl Relay {
             (_, None) => asking.clear(),
             (Some(Asked::Listed), Some(row)) => {
                 asking.push(Asked::Listed);
-                self.is_listed(server, &row);
+                self.hear_listed(server, &row);
             }
             (Some(Asked::Values(names)), Some(row)) => asking.push(Asked::Defaults(names, row)),
             (Some(Asked::Defaults(names, values)), Some(defaults)) => {
@@ -261,13 +259,13 @@ impl Relay {
     /// Something of this kind is there, or nothing is.
     fn has(&mut self, what: What, there: bool) {
         if there {
-            self.own.get_or_insert_default().shares_channels = self.listen == Listen::Shared;
+            self.own_session();
         }
         self.own.iter_mut().for_each(|own| own.has(what, there));
     }
 
     /// A setting's name, value, source and context.
-    fn is_listed(&mut self, server: &mut Attached<'_>, row: &[Option<Box<[u8]>>]) {
+    fn hear_listed(&mut self, server: &mut Attached<'_>, row: &[Option<Box<[u8]>>]) {
         let [Some(name), value, Some(source), Some(context)] = row else { return };
         let Ok(name) = str::from_utf8(name) else { return };
         let value = value.as_deref().filter(|_| **source == *b"session");
@@ -283,9 +281,7 @@ impl Relay {
         if there(server, name) == value {
             return;
         }
-        let own = self.own.get_or_insert_default();
-        own.shares_channels = self.listen == Listen::Shared;
-        if own.bytes_with(value.map(|value| (name.as_bytes(), value)).into_iter()) > SETTINGS_MAX {
+        if self.own_session().bytes_with(value.map(|value| (name.as_bytes(), value)).into_iter()) > SETTINGS_MAX {
             // It is not followed.
             return doubts(server.exchange, Doubt::Setting);
         }

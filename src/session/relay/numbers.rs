@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::backend::Take;
 use super::exchange::Exchange;
+use super::loss::in_failed_transaction;
 use super::machine::{Attached, Relay};
 use super::pipeline::{How, Owed, Status};
 use super::prefix::put_discard;
@@ -118,7 +119,7 @@ impl Relay {
             true => Deed::Holds(What::Number, Name::default()),
             false => Deed::Lets(What::Number, None),
         };
-        self.own.get_or_insert_default().does(&deed, |_| false);
+        self.own_session().does(&deed, |_| false);
     }
 
     /// It has not asked for so long that it needs its server no more for that.
@@ -188,8 +189,7 @@ impl Relay {
 
 /// What the client reads then.
 pub(super) fn no_number_yet() -> ErrorReply {
-    let text = "current transaction is aborted, commands ignored until end of transaction block";
-    ErrorReply::error(SqlState::IN_FAILED_TRANSACTION, text)
+    in_failed_transaction()
         .hint("Send the ROLLBACK by itself: what asks for a number of a sequence can't come in one text with it here.")
 }
 

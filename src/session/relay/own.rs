@@ -27,6 +27,9 @@ pub struct Own {
     pub(super) shares_channels: bool,
 }
 
+/// What the pooler remembers of a client's settings, in bytes; as much again for the server that it has.
+pub(super) const SETTINGS_MAX: usize = 1024 * 1024;
+
 /// Names of channels.
 pub type Channels = HashSet<Arc<[u8]>, foldhash::fast::RandomState>;
 

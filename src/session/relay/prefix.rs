@@ -27,14 +27,6 @@ enum Prefix<'a> {
 }
 
 impl Relay {
-    /// The same as [`Self::begin`], before a Query or a FunctionCall.
-    pub(super) fn begin_query(&mut self, server: &mut Attached<'_>, together: bool, steps: &mut Steps) -> bool {
-        server.exchange.begun || {
-            let together = together && ends_with_query(server);
-            self.begin(server, together, steps)
-        }
-    }
-
     /// Whether the server may lack settings of the client's.
     #[inline]
     pub(super) fn may_lack(&self, server: &Attached<'_>) -> bool {
@@ -46,6 +38,20 @@ impl Relay {
     /// `together` says that it may be in one transaction with them, and that nothing can end that before all of it is
     /// answered. Within a transaction block they are a part of that.
     pub(super) fn begin(&mut self, server: &mut Attached<'_>, together: bool, steps: &mut Steps) -> bool {
+        self.begin_before(server, |_| together, steps)
+    }
+
+    /// The same, before a Query or a FunctionCall.
+    pub(super) fn begin_query(&mut self, server: &mut Attached<'_>, together: bool, steps: &mut Steps) -> bool {
+        self.begin_before(server, |server| together && ends_with_query(server), steps)
+    }
+
+    fn begin_before(
+        &mut self,
+        server: &mut Attached<'_>,
+        together: impl FnOnce(&Attached<'_>) -> bool,
+        steps: &mut Steps,
+    ) -> bool {
         let exchange = &mut *server.exchange;
         if exchange.begun {
             return true;
@@ -61,6 +67,7 @@ impl Relay {
         if !self.may_lack(server) {
             return true;
         }
+        let together = together(server);
         let (changes, own) = (differences(&self.params, server.params), self.own_settings());
         let assignments = assignments(own, there(server));
         let exchange = &mut *server.exchange;
@@ -98,10 +105,20 @@ impl Relay {
 
 /// Whether a Query or a FunctionCall ends the transaction that requests of the extended protocol before it have begun. From
 /// PostgreSQL 18 on an Execute has begun a block by then, which only a Sync ends.
-pub(super) fn ends_with_query(server: &Attached<'_>) -> bool {
+fn ends_with_query(server: &Attached<'_>) -> bool {
     let version = server.params.get("server_version").unwrap_or_default();
     let digits = version.iter().take_while(|byte| byte.is_ascii_digit());
     digits.fold(0_u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))) < 18
+}
+
+/// Before a Query or a FunctionCall that is the first of its transaction: what of ours was sent before it is to be over first,
+/// if it `must`, or would not be one transaction with it. Returns whether it waits for that.
+pub(super) fn settles_apart(server: &mut Attached<'_>, must: bool, steps: &mut Steps) -> bool {
+    let waits = !server.exchange.pipeline.is_empty() && (must || !ends_with_query(server));
+    if waits {
+        settle_before(server.exchange, steps);
+    }
+    waits
 }
 
 /// What of ours was sent before the client's message is to be over before that.

@@ -331,8 +331,7 @@ impl Pump {
         self.stalled |= self.relay.has_again();
         // The last that was owed may have been ours: the client has read its own ReadyForQuery before, or its next
         // message has waited for this.
-        let lets_go = !self.pins && self.relay.is_tied();
-        if now.is_some() || !self.stalled || lets_go {
+        if now.is_some() || !self.stalled || (!self.pins && self.relay.is_tied()) {
             self.give_back_if_settled(now, scratch);
         }
         // Nor while the server takes nothing: the client's bytes may bring more for it than they are.

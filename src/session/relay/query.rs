@@ -7,7 +7,7 @@ use super::exchange::{Block, Exchange};
 use super::machine::{Attached, Relay, Stop, Take};
 use super::numbers::no_number_yet;
 use super::pipeline::Owed;
-use super::prefix::{ends_with_query, settle_before};
+use super::prefix::settles_apart;
 use super::skipping::Spared;
 use super::steps::Steps;
 use super::words::{Effect, Said, first_word};
@@ -61,13 +61,8 @@ impl Relay {
         if let Owed::Query { deeds: Some(running), .. } = &owed {
             // BEGIN wants to come first where it has an isolation level.
             let begins = matches!(said, Said::Several(words) if words.first().is_some_and(|word| word.begins()));
-            let apart = server.exchange.pipeline.is_empty() && server.exchange.block == Block::Outside;
-            let alone = apart && (begins || !ends_with_query(server));
-            if !self.before_deeds(server, running.deeds(), steps) {
-                return Take::Stop(Stop::Hold);
-            }
-            if alone && !server.exchange.pipeline.is_empty() {
-                settle_before(server.exchange, steps);
+            let first = server.exchange.begins_transaction();
+            if !self.before_deeds(server, running.deeds(), steps) || (first && settles_apart(server, begins, steps)) {
                 return Take::Stop(Stop::Hold);
             }
         }

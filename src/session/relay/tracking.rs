@@ -6,11 +6,11 @@ use smallvec::SmallVec;
 
 use super::Stop;
 use super::ending::until_nul;
-use super::exchange::{Block, Exchange};
+use super::exchange::Exchange;
 use super::machine::{Attached, Relay, Take};
 use super::own::{Own, outlasts_reset, outlasts_rollback};
 use super::pipeline::Owed;
-use super::prefix::{ends_with_query, settle_before};
+use super::prefix::settles_apart;
 use super::prepared::Statement;
 use super::running::Running;
 use super::settings::has_hasty_timeout;
@@ -59,6 +59,13 @@ impl Relay {
         if self.tracks && self.own_settings().is_some_and(has_hasty_timeout) {
             doubts(exchange, Doubt::Setting);
         }
+    }
+
+    /// The client's session as its statements have made it, of one that has nothing of that yet, too.
+    pub(super) fn own_session(&mut self) -> &mut Own {
+        let own = self.own.get_or_insert_default();
+        own.shares_channels = self.listen == Listen::Shared;
+        own
     }
 
     /// The settings of the client's that no server reports; `None` where it has none.
@@ -143,12 +150,8 @@ impl Relay {
         if !self.begin_query(server, self.own_names && said.allows_prefix(), steps) {
             return Take::Stop(Stop::Hold);
         }
-        let apart = server.exchange.pipeline.is_empty() && server.exchange.block == Block::Outside;
-        if !self.before_code(server, Some(&deeds), steps) {
-            return Take::Stop(Stop::Hold);
-        }
-        if apart && !server.exchange.pipeline.is_empty() && !ends_with_query(server) {
-            settle_before(server.exchange, steps);
+        let first = server.exchange.begins_transaction();
+        if !self.before_code(server, Some(&deeds), steps) || (first && settles_apart(server, false, steps)) {
             return Take::Stop(Stop::Hold);
         }
         server.exchange.pipeline.push(Owed::Function);
@@ -326,7 +329,7 @@ impl Relay {
                 false if changes || lost => None,
                 false => server.params.get(name),
             };
-            if let (Some(before), false) = (self.params.get(name), lost) {
+            if !lost && let Some(before) = self.params.get(name) {
                 server.exchange.notes_before(name, before.into());
             }
             if value.is_some_and(|value| self.tell(name, value, steps)) || resets {
@@ -349,9 +352,7 @@ impl Relay {
         doubts(exchange, doubt);
         // What only has not been read yet would have all clients keep their servers.
         if self.keeps_unknown && doubt != Doubt::Unread {
-            let own = self.own.get_or_insert_default();
-            own.shares_channels = self.listen == Listen::Shared;
-            own.holds(What::Unknown, b"");
+            self.own_session().holds(What::Unknown, b"");
         }
     }
 
@@ -377,7 +378,7 @@ impl Relay {
                     }
                     let assigned = server.assigned.as_ref();
                     server.exchange.session.there.get_or_insert_with(|| Box::new(Own::of_server(assigned)));
-                    self.own.get_or_insert_default().shares_channels = self.listen == Listen::Shared;
+                    self.own_session();
                     self.channels_moved |= self.claims.is_some();
                     let reported = self.params.clone();
                     self.sessions(server.exchange, |session| session.does(deed, |name| reported.get(name).is_some()));

@@ -3,7 +3,7 @@
 use super::super::catalog::Danger;
 use super::super::lexer::{Kind as Token, Token as Lexeme};
 use super::super::source::{Dialect, Source, Span};
-use super::{Deed, Name, call, may_set};
+use super::{Deed, Doubt, call, may_set};
 
 /// What `body` may do to the session, and to the catalog. Words in strings and comments don't touch the session; dynamic
 /// SQL does, whatever it runs; it may define something unless its text begins as one that does not. `named` says what each
@@ -44,10 +44,10 @@ pub(in super::super) fn judge_body(
         if token.kind == Token::Word {
             danger = danger.or(named(&word));
         }
-        let mut set = |setting: Sets| match setting {
-            Sets::Nothing => Danger::default(),
-            Sets::This(name) => sets(&name),
-            Sets::Unknown => Danger::TOUCHES,
+        let mut set = |deed: Option<Deed>| match deed {
+            None => Danger::default(),
+            Some(Deed::MaySet(name)) => sets(&name),
+            Some(_) => Danger::TOUCHES,
         };
         danger = danger.or(match &*word {
             b"set_config" => set(set_by_call(words.clone(), source)),
@@ -86,28 +86,11 @@ pub(super) const NAME_MAX: usize = 63;
 /// Longer arguments, in words and signs, are not read: they may be there again and again.
 const ARGUMENTS_MAX: usize = 200;
 
-/// What code sets.
-enum Sets {
-    /// Nothing that outlasts its transaction.
-    Nothing,
-    /// What has this name.
-    This(Name),
-    /// Nobody knows what.
-    Unknown,
-}
-
-impl Sets {
-    fn named(name: Name) -> Self {
-        match may_set(&name) {
-            Some(Deed::MaySet(name)) => Self::This(name),
-            Some(_) => Self::Unknown,
-            None => Self::Nothing,
-        }
-    }
-}
+/// A setting is set of which nobody knows which.
+const UNKNOWN: Option<Deed> = Some(Deed::Unclear(Doubt::Setting));
 
 /// What a `set_config()` with these arguments sets: nothing that lasts, if the third is `true`.
-fn set_by_call(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Sets {
+fn set_by_call(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Option<Deed> {
     let mut depth = 0_usize;
     let mut commas = 0;
     let (mut first, mut third) = (Vec::new(), Vec::new());
@@ -115,8 +98,8 @@ fn set_by_call(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Sets 
         match token.kind {
             Token::Open => depth += 1,
             // It is named here and not called.
-            _ if depth == 0 => return Sets::Unknown,
-            Token::Close if depth == 1 && third.eq_ignore_ascii_case(b"true") => return Sets::Nothing,
+            _ if depth == 0 => return UNKNOWN,
+            Token::Close if depth == 1 && third.eq_ignore_ascii_case(b"true") => return None,
             Token::Close if depth == 1 => break,
             Token::Close => depth -= 1,
             Token::Comma if depth == 1 => commas += 1,
@@ -128,30 +111,30 @@ fn set_by_call(words: impl Iterator<Item = Lexeme>, source: Source<'_>) -> Sets 
     match first[..] {
         [Lexeme { kind: Token::Text(_), start, end, .. }] => {
             let name = source.string(Span::new(start, end));
-            name.map_or(Sets::Unknown, |name| Sets::named(name.to_ascii_lowercase().into()))
+            name.map_or(UNKNOWN, |name| may_set(&name.to_ascii_lowercase()))
         }
-        _ => Sets::Unknown,
+        _ => UNKNOWN,
     }
 }
 
 /// What is set by what stands behind SET or RESET.
-fn set_by_word(words: impl Iterator<Item = Lexeme> + Clone, source: Source<'_>) -> Sets {
+fn set_by_word(words: impl Iterator<Item = Lexeme> + Clone, source: Source<'_>) -> Option<Deed> {
     let mut words = words.peekable();
     let text = |token: &Lexeme| source.text[token.start..token.end].to_ascii_lowercase();
-    let Some(first) = words.peek().map(text) else { return Sets::Unknown };
+    let Some(first) = words.peek().map(text) else { return UNKNOWN };
     let mut behind = words.clone().skip(1);
     // It is the front of a name then.
     let dotted = behind.next().is_some_and(|token| token.kind == Token::Dot);
     match Some(&*first).filter(|_| !dotted) {
-        Some(b"local" | b"transaction" | b"constraints") => return Sets::Nothing,
+        Some(b"local" | b"transaction" | b"constraints") => return None,
         // These are not the names of settings.
-        Some(b"all" | b"characteristics" | b"names" | b"schema" | b"time" | b"xml") => return Sets::Unknown,
+        Some(b"all" | b"characteristics" | b"names" | b"schema" | b"time" | b"xml") => return UNKNOWN,
         Some(b"session") => _ = words.next(),
         Some(_) | None => {}
     }
     let mut name = Vec::new();
     while let Some(part) = words.next_if(|token| matches!(token.kind, Token::Word | Token::QuotedName)) {
-        let Some(part) = source.last_part(Span::new(part.start, part.end)) else { return Sets::Unknown };
+        let Some(part) = source.last_part(Span::new(part.start, part.end)) else { return UNKNOWN };
         name.extend_from_slice(&part.to_ascii_lowercase());
         if words.next_if(|token| token.kind == Token::Dot).is_none() {
             break;
@@ -162,7 +145,7 @@ fn set_by_word(words: impl Iterator<Item = Lexeme> + Clone, source: Source<'_>) 
     let whole = words.peek().is_none_or(|next| {
         matches!(next.kind, Token::Semicolon | Token::Operator) || matches!(&*text(next), b"to" | b"from")
     });
-    if whole || *name == *b"role" { Sets::named(name.into()) } else { Sets::Unknown }
+    if whole || *name == *b"role" { may_set(&name) } else { UNKNOWN }
 }
 
 /// What the text may do to the catalog that stands behind EXECUTE, as far as it is there: `'INSERT INTO ' || …`,

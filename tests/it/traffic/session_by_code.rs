@@ -1,10 +1,8 @@
 //! What the code of functions, procedures, triggers and DO leaves in a session counts as if the client had said it.
 
-use super::session_functions::{database, left, resets, sends};
+use super::session_functions::{database, left, pooler, resets, sends};
 use super::{app, rows, trusting};
 use crate::support::raw::{Raw, V3_0, bind, execute, extended, parse, query, startup, sync};
-
-use pglifeguard::app::demo::PortClaim;
 
 const CODE: &str = "
     CREATE FUNCTION tenant(text) RETURNS text LANGUAGE plpgsql AS $$BEGIN
@@ -47,9 +45,7 @@ fn all(client: &mut Raw, texts: &[&str]) {
 #[test]
 fn what_code_sets_by_name_goes_with_its_client() {
     let database = database("by_code_settings", CODE);
-    let port = PortClaim::anywhere().expect("a free port");
-    let metrics = format!("listen = \"127.0.0.1:{}\"\n", port.number());
-    let pooler = trusting(&database, 1).section("metrics", &metrics).start();
+    let (pooler, port) = pooler(&database);
     let (mut one, mut two) = (app(&pooler), app(&pooler));
     let untouched = seen(&mut one);
     let zone = untouched.split(' ').next_back().expect("a time zone").to_owned();
